@@ -1,0 +1,47 @@
+"""Hashes and key derivation (BOLT 3, 4, 8; RFC 5869)."""
+
+import hashlib
+import hmac
+
+
+def sha256(*parts: bytes) -> bytes:
+    """SHA-256 of the parts joined, 32 bytes."""
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def sha256d(*parts: bytes) -> bytes:
+    """SHA-256 twice, as Bitcoin and BOLT 7 sign and name things."""
+    return hashlib.sha256(hashlib.sha256(b"".join(parts)).digest()).digest()
+
+
+def ripemd160(message: bytes) -> bytes:
+    """RIPEMD-160, 20 bytes, as the HTLC scripts of BOLT 3 use it."""
+    return hashlib.new("ripemd160", message).digest()
+
+
+def hash160(message: bytes) -> bytes:
+    """RIPEMD-160 of SHA-256: what a P2WPKH output commits to."""
+    return ripemd160(hashlib.sha256(message).digest())
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA-256, 32 bytes."""
+    return hmac.digest(key, message, "sha256")
+
+
+def is_equal_constant_time(left: bytes, right: bytes) -> bool:
+    """Compare two authenticators without telling by the time where they differ."""
+    return hmac.compare_digest(left, right)
+
+
+def hkdf_two(salt: bytes, key_material: bytes) -> tuple[bytes, bytes]:
+    """HKDF-SHA-256 with an empty info, two 32-byte keys (BOLT 8, handshake and rotation)."""
+    pseudorandom_key = hmac_sha256(salt, key_material)
+    first = hmac_sha256(pseudorandom_key, b"\x01")
+    return first, hmac_sha256(pseudorandom_key, first + b"\x02")
+
+
+def tagged_hash(tag: bytes, message: bytes) -> bytes:
+    """The tagged SHA-256 of BIP 340."""
+    prefix = hashlib.sha256(tag).digest()
+    return hashlib.sha256(prefix + prefix + message).digest()
