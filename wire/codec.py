@@ -147,6 +147,8 @@ class Flag(msgspec.Struct, frozen=True):
 class Group(msgspec.Struct, frozen=True):
     """A structure whose class annotates its own fields; it fills its record."""
 
+    cls: type
+
 
 Kind: TypeAlias = Fixed | Counted | Rest | Extension | Truncatable | BigSize | Flag | Group
 
