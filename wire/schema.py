@@ -368,8 +368,8 @@ def _rest_writer(item: Fixed | type | None) -> Encode:
         return bytes
     pack = _item_layout(item).pack
     if isinstance(item, Fixed):
-        return lambda _present: b"".join([pack(member) for member in value])
-    return lambda _present: b"".join([pack(*msgspec.structs.astuple(member)) for member in value])
+        return lambda value: b"".join([pack(member) for member in value])
+    return lambda value: b"".join([pack(*msgspec.structs.astuple(member)) for member in value])
 
 
 def _bigsize_reader(name: str) -> Decode:
