@@ -9,7 +9,6 @@ from functools import lru_cache
 import msgspec
 
 from htlc.shachain import secret_of_commitment
-from wire.bitcoin.script import funding_script
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import (
     Point,
@@ -52,12 +51,6 @@ def revocation_privkey(revocation_basepoint_secret: Secret, per_commitment_secre
     return add_secrets(of_other, multiply_secrets(per_commitment_secret, sha256(point, basepoint)))
 
 
-def obscuring_factor(opener_payment_basepoint: Point, accepter_payment_basepoint: Point) -> int:
-    """The 48 bits that hide a commitment's number on chain (BOLT 3, commitment transaction)."""
-    # b3-transactions.2: the opener's basepoint comes first, whoever owns the commitment
-    return int.from_bytes(sha256(opener_payment_basepoint, accepter_payment_basepoint)[-6:], "big")
-
-
 class Basepoints(msgspec.Struct, frozen=True, gc=False):
     """What one side announces when a channel opens; all 33-byte points."""
 
@@ -90,11 +83,6 @@ def commitment_keys(owner: Basepoints, other: Basepoints, per_commitment_point: 
         derive_pubkey(other.htlc_basepoint, per_commitment_point),
         other.payment_basepoint,
     )
-
-
-def funding_script_of(one: Basepoints, other: Basepoints) -> bytes:
-    """The witness script of the output that both sides fund the channel with."""
-    return funding_script(one.funding_pubkey, other.funding_pubkey)
 
 
 @lru_cache(maxsize=4096)
