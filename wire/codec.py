@@ -9,7 +9,7 @@ Every fault of a peer's bytes is a `DecodeError`; a value of ours that no messag
 """
 
 from enum import Enum
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import msgspec
 
@@ -86,12 +86,30 @@ class MessageTooLong(DecodeError):
         super().__init__(f"a message of {length} bytes exceeds {MAX_MESSAGE_BYTES}")
 
 
+class WrongMessage(DecodeError):
+    """A message of another type than the caller reads."""
+
+    def __init__(self, expected: str, type: int) -> None:
+        self.expected, self.type = expected, type
+        super().__init__(f"a message of type {type} is no {expected}")
+
+
 class EncodeError(ValueError):
     """A value of ours does not fit the field it is written to."""
 
     def __init__(self, message: str, why: str) -> None:
         self.message, self.why = message, why
         super().__init__(f"{message} cannot be encoded: {why}")
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A Lightning message: its class is its schema (`wire.schema`), `TYPE` its number.
+
+    Fields are named and ordered as on the wire, without those that only count others. The
+    records of its TLV stream follow as optional fields, each named as its record.
+    """
+
+    TYPE: ClassVar[int]
 
 
 class Check(Enum):

@@ -110,7 +110,7 @@ class Features(msgspec.Struct, frozen=True):
         return cls(int.from_bytes(raw, "big"))
 
     @classmethod
-    def of(cls, *, required: Iterable[str] = (), optional: Iterable[str] = ()) -> "Features":
+    def of(cls, *required: str, optional: Iterable[str] = ()) -> "Features":
         """A set from names: the even bit of the required ones, the odd bit of the optional."""
         even = sum(1 << FEATURES[name].bit for name in set(required))
         return cls(even | sum(2 << FEATURES[name].bit for name in set(optional)))
@@ -137,7 +137,7 @@ class Features(msgspec.Struct, frozen=True):
 
     def with_required(self, *names: str) -> "Features":
         """This set, with these features required and no longer merely offered."""
-        return self.without(*names) | Features.of(required=names)
+        return self.without(*names) | Features.of(*names)
 
     def with_optional(self, *names: str) -> "Features":
         """This set, with these features offered and no longer required."""
@@ -219,7 +219,7 @@ ASSUMED = (DATA_LOSS_PROTECT, VAR_ONION, STATIC_REMOTEKEY, PAYMENT_SECRET, CHANN
 
 # b9.1: what this node supports, each once, with everything it depends on
 OURS: Final = Features.of(
-    required=ASSUMED,
+    *ASSUMED,
     optional=(
         UPFRONT_SHUTDOWN_SCRIPT,
         GOSSIP_QUERIES,
@@ -237,7 +237,7 @@ PAYABLE: Final = INVOICE.with_optional(PAYMENT_METADATA)
 
 def channel_type_bits(names: Iterable[str]) -> bytes:
     """A channel type: the even bits of its features, in the fewest bytes (BOLT 2)."""
-    return Features.of(required=names).to_bytes()
+    return Features.of(*names).to_bytes()
 
 
 def channel_type_names(raw: bytes) -> frozenset[str] | None:

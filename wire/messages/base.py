@@ -1,16 +1,11 @@
-"""What every message is, and the messages of BOLT 1: setup, control, peer storage."""
+"""The messages of BOLT 1: setup, control, peer storage; and those that we do not know."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 
-from wire.codec import BYTES32, U16, ChannelId, CountedBytes, Record, Rest
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """A Lightning message: its class is its schema (`wire.schema`), `TYPE` its number."""
-
-    TYPE: ClassVar[int]
+from wire.codec import BYTES32, U16, ChannelId, CountedBytes, Message, Record, Rest
+from wire.features import Features
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):
@@ -28,12 +23,23 @@ class Unknown(msgspec.Struct, frozen=True, gc=False):
         return not self.type & 1
 
 
+def printable(data: bytes) -> str:
+    """What a peer wrote to us, safe to show: as it is if all of it is printable ASCII, else in hex."""
+    # error-warning.3: a terminal obeys control characters, whoever wrote them
+    if all(0x20 <= byte < 0x7F for byte in data):
+        return data.decode("ascii")
+    return data.hex()
+
+
 class Warning(Message, frozen=True):
     """`warning`: something is wrong, no channel fails for it."""
 
     TYPE = 1
     channel_id: ChannelId
     data: CountedBytes = b""
+
+    def __str__(self) -> str:
+        return printable(self.data)
 
 
 class PeerStorage(Message, frozen=True):
@@ -59,6 +65,11 @@ class Init(Message, frozen=True):
     networks: Annotated[tuple[bytes, ...] | None, Record(1, Rest(BYTES32))] = None
     remote_addr: Annotated[bytes | None, Record(3, Rest())] = None
 
+    def all_features(self) -> Features:
+        """What the sender supports: both fields together."""
+        # init.2: the split into global and local features is history
+        return Features.from_bytes(self.globalfeatures) | Features.from_bytes(self.features)
+
 
 class Error(Message, frozen=True):
     """`error`: the channel fails, or with an all-zero id every channel with the peer."""
@@ -66,6 +77,9 @@ class Error(Message, frozen=True):
     TYPE = 17
     channel_id: ChannelId
     data: CountedBytes = b""
+
+    def __str__(self) -> str:
+        return printable(self.data)
 
 
 class Ping(Message, frozen=True):

@@ -6,9 +6,9 @@ classes themselves.
 
 from typing import TypeVar
 
-from wire.codec import MAX_MESSAGE_BYTES, EncodeError, MessageTooLong, Truncated
+from wire.codec import MAX_MESSAGE_BYTES, EncodeError, Message, MessageTooLong, Truncated, WrongMessage
 from wire.messages import base, channel, gossip, interactive, onion
-from wire.messages.base import Message, Unknown
+from wire.messages.base import Unknown
 from wire.schema import Decode, Encode, message_codec
 
 M = TypeVar("M", bound=Message)
@@ -70,8 +70,10 @@ def decode_as(cls: type[M], raw: bytes) -> M:
     Raises:
         DecodeError: it is malformed, or of another type.
     """
-    if int.from_bytes(raw[:2], "big") != cls.TYPE:
-        raise Truncated(f"{cls.__name__}, or it is another message")
+    if len(raw) < 2:
+        raise Truncated("the message type")
+    if raw[0] << 8 | raw[1] != cls.TYPE:
+        raise WrongMessage(cls.__name__, raw[0] << 8 | raw[1])
     message: M = message_codec(cls).decode(raw)
     return message
 

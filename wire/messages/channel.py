@@ -19,6 +19,7 @@ from wire.codec import (
     CountedBytes,
     Fixed,
     Group,
+    Message,
     MsatLimit,
     MsatU64,
     Point,
@@ -28,7 +29,6 @@ from wire.codec import (
     Sha256,
     Signature,
 )
-from wire.messages.base import Message
 
 
 class OpenChannel(Message, frozen=True):

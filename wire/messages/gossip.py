@@ -5,6 +5,8 @@ we know stays in `extension`, unread (framing-tlv.4 allows that), so encoding gi
 very bytes that were signed.
 """
 
+import struct
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -17,18 +19,22 @@ from wire.codec import (
     ChainHash,
     ChannelId,
     CountedBytes,
+    DecodeError,
     Extension,
     Fixed,
     Group,
+    Message,
     MsatLimit,
     Record,
     Rest,
     ShortChannelId,
     Signature,
     SignedPoint,
+    Truncated,
+    WrongLength,
 )
 from wire.crypto.hashes import sha256d
-from wire.messages.base import Message
+from wire.tlv import read_bigsize, write_bigsize
 
 Extra = Annotated[bytes, Extension()]
 
@@ -181,3 +187,75 @@ def signed_digest(raw: bytes) -> bytes:
     """
     # own-announcements.2: from byte 258 of a channel_announcement, 66 of the other two
     return sha256d(raw[_SIGNED_FROM[int.from_bytes(raw[:2], "big")] :])
+
+
+class UnknownArrayEncoding(DecodeError):
+    """An array in a query is encoded in a way that may no longer be sent, or never was."""
+
+    def __init__(self, encoding_type: int) -> None:
+        self.encoding_type = encoding_type
+        super().__init__(f"array encoding {encoding_type} is not the plain one")
+
+
+def _plain(encoding_type: int, encoded: bytes, item_bytes: int) -> int:
+    """How many items of this size a plain array holds."""
+    # queries.3: zlib (1) is retired
+    if encoding_type:
+        raise UnknownArrayEncoding(encoding_type)
+    if len(encoded) % item_bytes:
+        raise WrongLength("an array", len(encoded))
+    return len(encoded) // item_bytes
+
+
+def write_short_ids(short_channel_ids: Sequence[int]) -> bytes:
+    """What `encoded_short_ids` holds: the plain encoding, then the ids in the order given."""
+    return struct.pack(f">B{len(short_channel_ids)}Q", 0, *short_channel_ids)
+
+
+def read_short_ids(encoded: bytes) -> tuple[int, ...]:
+    """The ids in `encoded_short_ids`.
+
+    Raises:
+        UnknownArrayEncoding: it is not plain.
+        DecodeError: it is cut off.
+    """
+    if not encoded:
+        raise Truncated("encoded_short_ids")
+    count = _plain(encoded[0], encoded[1:], 8)
+    return struct.unpack_from(f">{count}Q", encoded, 1)
+
+
+def write_timestamps(pairs: Sequence[tuple[int, int]]) -> EncodedTimestamps:
+    """The timestamps of both updates of each channel answered, zero for one that is missing."""
+    return EncodedTimestamps(0, b"".join([struct.pack(">II", *pair) for pair in pairs]))
+
+
+def read_timestamps(timestamps: EncodedTimestamps) -> tuple[tuple[int, int], ...]:
+    """The pairs of timestamps.
+
+    Raises:
+        UnknownArrayEncoding: they are not plain.
+        DecodeError: they are cut off.
+    """
+    _plain(timestamps.encoding_type, timestamps.encoded_timestamps, 8)
+    return tuple(struct.iter_unpack(">II", timestamps.encoded_timestamps))
+
+
+def write_query_flags(flags: Sequence[int]) -> EncodedFlags:
+    """The wishes per channel asked for, one BigSize each."""
+    return EncodedFlags(0, b"".join(map(write_bigsize, flags)))
+
+
+def read_query_flags(flags: EncodedFlags) -> tuple[int, ...]:
+    """The wishes per channel.
+
+    Raises:
+        UnknownArrayEncoding: they are not plain.
+        DecodeError: one is cut off or not minimal.
+    """
+    _plain(flags.encoding_type, flags.encoded_query_flags, 1)
+    wishes, at = [], 0
+    while at < len(flags.encoded_query_flags):
+        wish, at = read_bigsize(flags.encoded_query_flags, at)
+        wishes.append(wish)
+    return tuple(wishes)

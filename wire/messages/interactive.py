@@ -15,6 +15,7 @@ from wire.codec import (
     CountedBytes,
     Fixed,
     Flag,
+    Message,
     MsatLimit,
     Point,
     Record,
@@ -23,7 +24,6 @@ from wire.codec import (
     SatU64,
     Sha256,
 )
-from wire.messages.base import Message
 
 
 class OpenChannel2(Message, frozen=True):

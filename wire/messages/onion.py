@@ -1,7 +1,6 @@
 """The message that carries onions without payments (BOLT 4, onion messages)."""
 
-from wire.codec import CountedBytes, Point
-from wire.messages.base import Message
+from wire.codec import CountedBytes, Message, Point
 
 
 class OnionMessage(Message, frozen=True):
