@@ -8,7 +8,7 @@ A benchmark is a module `tests/bench/bench_<subject>.py` with one function, plai
         report.samples("latency, four hops", seconds, goal=0.030, beside="CLN 0.200")
         report.rate("payments, 50 in flight", 312.0, goal=300, beside="CLN 70")
         report.figure("goodput, 256 KiB chunks", 24.1, "MiB/s", goal=20)
-        with report.profile("four hops, 50 in flight"):                               # ten costliest functions
+        with report.profile("four hops, 50 in flight"):                        # its costliest functions
             ...
 
 `floor` names an earlier line of the same module: what the work would cost if nothing but its unavoidable part
@@ -189,7 +189,7 @@ def _hotspots(profiler: cProfile.Profile) -> list[Hotspot]:
 
 
 def _where(code: CodeType | str) -> str:
-    """`htlc/channel.py:120 sign` for our code, a shorter place for everybody else's, a name for what is in C."""
+    """`htlc/channel.py:120 sign` for our code, a shorter place for others', a name for what is in C."""
     if isinstance(code, str):
         return code
     path = Path(code.co_filename)
