@@ -1,0 +1,158 @@
+"""What an add or a fee change may not break (BOLT 2, update_add_htlc and update_fee).
+
+Each limit is judged on the commitment that a signature now would make: all of the proposer's
+updates, and those of the other side that are acknowledged. The same code judges our adds and
+the peer's, so we never send what we would not accept. It runs for every add, so it counts the
+ladder in one pass instead of building the commitment.
+"""
+
+import msgspec
+
+from htlc.channel import Channel, Charter
+from htlc.errors import (
+    BelowReserve,
+    CannotAffordFee,
+    CltvExpiryOutOfRange,
+    HtlcBelowMinimum,
+    TooManyHtlcs,
+    TooMuchInFlight,
+    Warn,
+)
+from htlc.ladder import LOCAL, REMOTE, SIGNED_NEXT, Dual, Fulfilled, Htlc, Side
+from htlc.transactions import ANCHOR_SAT, ChannelFormat, commitment_fee_sat, trim_limit_msat
+from wire.units import Msat, msat
+
+FIRST_LOCKTIME_THAT_IS_A_TIME = 500_000_000
+
+
+class Tally(msgspec.Struct, frozen=True, gc=False):
+    """The sums of one side's next commitment."""
+
+    owner: Side
+    feerate_per_kw: int
+    balance_msat: Dual[int]  # after HTLCs, before fee and anchors
+    pending: Dual[int]  # HTLCs by who offered them
+    in_flight_msat: Dual[int]
+    untrimmed: int
+
+
+def tally(channel: Channel, owner: Side, extra: Htlc | None = None) -> Tally:
+    """Count that side's next commitment, with one HTLC more if given."""
+    feerate_per_kw = channel.feerate_in(owner, SIGNED_NEXT)
+    dust_limit_sat = channel.charter.terms[owner].dust_limit_sat
+    balance = [int(channel.settled_msat.local), int(channel.settled_msat.remote)]
+    pending, in_flight, untrimmed = [0, 0], [0, 0], 0
+    for proposer in (LOCAL, REMOTE):
+        lowest_add, lowest_removal = (
+            SIGNED_NEXT.rung(proposer, owner),
+            SIGNED_NEXT.rung(proposer.other, owner),
+        )
+        threshold_msat = trim_limit_msat(
+            channel.charter.format, dust_limit_sat, feerate_per_kw, proposer is owner
+        )
+        htlcs = list(channel.htlcs[proposer].values())
+        if extra is not None and extra.proposer is proposer:
+            htlcs.append(extra)
+        for htlc in htlcs:
+            amount_msat = htlc.amount_msat
+            if htlc.outcome is not None and htlc.outcome_rung >= lowest_removal:
+                if isinstance(htlc.outcome, Fulfilled):
+                    balance[proposer] -= amount_msat
+                    balance[1 - proposer] += amount_msat
+            elif htlc.rung >= lowest_add or htlc is extra:
+                balance[proposer] -= amount_msat
+                in_flight[proposer] += amount_msat
+                pending[proposer] += 1
+                untrimmed += amount_msat >= threshold_msat
+    return Tally(owner, feerate_per_kw, Dual(*balance), Dual(*pending), Dual(*in_flight), untrimmed)
+
+
+def check_add(channel: Channel, htlc: Htlc) -> None:
+    """Whether the channel has room for one more HTLC of its proposer.
+
+    Raises:
+        Warn: the limit that it would break.
+    """
+    proposer = htlc.proposer
+    terms = channel.charter.terms[proposer.other]
+    # update_add_htlc.1: zero or below the receiver's minimum, or a time instead of a height
+    if htlc.amount_msat < max(1, terms.htlc_minimum_msat):
+        raise HtlcBelowMinimum(htlc.id, htlc.amount_msat, terms.htlc_minimum_msat)
+    if htlc.cltv_expiry >= FIRST_LOCKTIME_THAT_IS_A_TIME:
+        raise CltvExpiryOutOfRange(htlc.id, htlc.cltv_expiry)
+    count = tally(channel, proposer.other, htlc)
+    # update_add_htlc.2: slots, value in flight, then reserve and fee
+    if count.pending[proposer] > terms.max_accepted_htlcs:
+        raise TooManyHtlcs(count.pending[proposer], terms.max_accepted_htlcs)
+    if count.in_flight_msat[proposer] > terms.max_htlc_value_in_flight_msat:
+        raise TooMuchInFlight(Msat(count.in_flight_msat[proposer]), terms.max_htlc_value_in_flight_msat)
+    _check_proposer(channel.charter, count, proposer)
+    if proposer is LOCAL:
+        _check_our_margin(channel.charter, count)
+        _check_our_margin(channel.charter, tally(channel, LOCAL, htlc))
+
+
+def opener_cost_msat(format: ChannelFormat, feerate_per_kw: int, untrimmed: int) -> int:
+    """What a commitment costs its opener: the fee, and both anchors where there are any."""
+    fee_sat = commitment_fee_sat(format, feerate_per_kw, untrimmed)
+    # b3-transactions.4: the opener pays both anchors
+    anchors_sat = 2 * ANCHOR_SAT if format is ChannelFormat.ANCHORS else 0
+    return msat(fee_sat + anchors_sat)
+
+
+def _check_proposer(charter: Charter, count: Tally, proposer: Side) -> None:
+    needed_msat = int(charter.reserve_msat(proposer))
+    if charter.opener is proposer:
+        needed_msat += opener_cost_msat(charter.format, count.feerate_per_kw, count.untrimmed)
+    if count.balance_msat[proposer] < needed_msat:
+        raise BelowReserve(count.balance_msat[proposer], needed_msat)
+
+
+def _check_our_margin(charter: Charter, count: Tally) -> None:
+    """Stricter for our own adds: on either commitment, and for a fee that may double meanwhile."""
+    if charter.opener is LOCAL:
+        # update_add_htlc.2: the fee-spike buffer, twice the feerate and one HTLC more
+        needed_msat = charter.reserve_msat(LOCAL) + opener_cost_msat(
+            charter.format, 2 * count.feerate_per_kw, count.untrimmed + 1
+        )
+    else:
+        needed_msat = opener_cost_msat(charter.format, count.feerate_per_kw, count.untrimmed)
+    if count.balance_msat[charter.opener] < needed_msat:
+        raise BelowReserve(count.balance_msat[charter.opener], needed_msat)
+
+
+def check_fee(channel: Channel, owner: Side) -> None:
+    """Whether the opener can pay for that side's next commitment and keep its reserve.
+
+    Raises:
+        CannotAffordFee: it cannot.
+    """
+    charter, count = channel.charter, tally(channel, owner)
+    needed_msat = charter.reserve_msat(charter.opener) + opener_cost_msat(
+        charter.format, count.feerate_per_kw, count.untrimmed
+    )
+    if count.balance_msat[charter.opener] < needed_msat:
+        raise CannotAffordFee(count.balance_msat[charter.opener], needed_msat)
+
+
+def spendable_msat(channel: Channel) -> Msat:
+    """The most that one more HTLC of ours can carry now; 0 if none fits."""
+    charter, terms = channel.charter, channel.charter.terms.remote
+    count = tally(channel, REMOTE)
+    if not channel.is_usable or count.pending.local >= terms.max_accepted_htlcs:
+        return Msat(0)
+    balance_msat = min(count.balance_msat.local, tally(channel, LOCAL).balance_msat.local)
+    room_msat = balance_msat - charter.reserve_msat(LOCAL)
+    if charter.opener is LOCAL:
+        room_msat -= opener_cost_msat(charter.format, 2 * count.feerate_per_kw, count.untrimmed + 2)
+    room_msat = min(room_msat, terms.max_htlc_value_in_flight_msat - count.in_flight_msat.local)
+    return Msat(max(0, room_msat))
+
+
+def why_not(channel: Channel, htlc: Htlc) -> Warn | None:
+    """The limit that our add would break, or None."""
+    try:
+        check_add(channel, htlc)
+    except Warn as broken:
+        return broken
+    return None

@@ -1,0 +1,404 @@
+"""Opening a channel, version 1 (BOLT 2, channel establishment).
+
+Before the funding outpoint is known there is no channel, only one of the stages below. Each
+is a value; each function takes a stage and a message and gives the next stage and our answer.
+
+    opener:    propose → AwaitingAccept → Agreed → fund → AwaitingSigned → Channel
+    accepter:  accept → AwaitingCreated → Channel
+"""
+
+from typing import Any
+
+import msgspec
+
+from htlc.channel import Channel, Charter, Phase, Terms
+from htlc.closing import is_shutdown_script
+from htlc.errors import UnacceptableOpening, UnexpectedMessage
+from htlc.keys import Basepoints, ChannelSecrets
+from htlc.ladder import LOCAL, REMOTE, Dual, Side
+from htlc.limits import opener_cost_msat
+from htlc.steps import check_signatures, signatures_for
+from htlc.transactions import ChannelFormat
+from wire.bitcoin.script import p2wsh
+from wire.bitcoin.tx import OutPoint
+from wire.crypto.secp256k1 import Point
+from wire.features import ANCHORS, STATIC_REMOTEKEY, Features
+from wire.messages.channel import AcceptChannel, FundingCreated, FundingSigned, OpenChannel
+from wire.units import Msat, Sat, msat
+
+ANNOUNCE_CHANNEL = 1
+LOWEST_DUST_LIMIT_SAT = 354
+MOST_HTLCS = 483
+LARGE_CHANNEL_SAT = 1 << 24
+LONGEST_DELAY_BLOCKS = 2016
+
+STATIC_REMOTEKEY_TYPE = Features.of(STATIC_REMOTEKEY).to_bytes()
+ANCHORS_TYPE = Features.of(STATIC_REMOTEKEY, ANCHORS).to_bytes()
+FORMATS = {STATIC_REMOTEKEY_TYPE: ChannelFormat.STATIC_REMOTEKEY, ANCHORS_TYPE: ChannelFormat.ANCHORS}
+
+
+class House(msgspec.Struct, frozen=True, gc=False):
+    """What this node asks of any peer, and what it puts up with."""
+
+    chain_hash: bytes
+    lowest_feerate_per_kw: int = 253
+    highest_feerate_per_kw: int = 100_000
+    smallest_channel_sat: Sat = Sat(10_000)
+    minimum_depth_blocks: int = 3
+    to_self_delay_blocks: int = 144
+    htlc_minimum_msat: Msat = Msat(1)
+    max_accepted_htlcs: int = MOST_HTLCS
+    dust_limit_sat: Sat = Sat(LOWEST_DUST_LIMIT_SAT)
+
+    def terms(self, funding_sat: Sat) -> Terms:
+        """Our terms for a channel of this size: a reserve of one percent, all of it in flight."""
+        return Terms(
+            dust_limit_sat=self.dust_limit_sat,
+            max_htlc_value_in_flight_msat=msat(funding_sat),
+            channel_reserve_sat=Sat(max(funding_sat // 100, self.dust_limit_sat)),
+            htlc_minimum_msat=self.htlc_minimum_msat,
+            to_self_delay_blocks=self.to_self_delay_blocks,
+            max_accepted_htlcs=self.max_accepted_htlcs,
+        )
+
+
+class Negotiated(msgspec.Struct, frozen=True, gc=False):
+    """Which optional parts both sides' `init` allow."""
+
+    large_channels: bool = False
+    anchors: bool = False
+    upfront_shutdown: bool = False
+    shutdown_anysegwit: bool = False
+
+
+class Wish(msgspec.Struct, frozen=True, gc=False):
+    """The channel that our user wants."""
+
+    funding_sat: Sat
+    push_msat: Msat
+    feerate_per_kw: int
+    channel_type: bytes
+    is_announced: bool
+
+
+class AwaitingAccept(msgspec.Struct, frozen=True, gc=False):
+    peer_id: Point
+    key_index: int
+    house: House
+    negotiated: Negotiated
+    proposal: OpenChannel
+
+
+class Agreed(msgspec.Struct, frozen=True, gc=False):
+    """Both have agreed; the opener may now make the funding transaction."""
+
+    stage: AwaitingAccept
+    answer: AcceptChannel
+
+    @property
+    def funding_output_script(self) -> bytes:
+        """The P2WSH script that the funding transaction must pay."""
+        return p2wsh(_charter(self.stage, self.answer, OutPoint(bytes(32), 0)).funding_script)
+
+
+class AwaitingCreated(msgspec.Struct, frozen=True, gc=False):
+    peer_id: Point
+    key_index: int
+    proposal: OpenChannel
+    answer: AcceptChannel
+
+
+class AwaitingSigned(msgspec.Struct, frozen=True, gc=False):
+    channel: Channel
+
+
+def propose(
+    house: House,
+    negotiated: Negotiated,
+    wish: Wish,
+    peer_id: Point,
+    key_index: int,
+    secrets: ChannelSecrets,
+    temporary_channel_id: bytes,
+) -> tuple[AwaitingAccept, OpenChannel]:
+    """Our open_channel.
+
+    Raises:
+        UnacceptableOpening: our user wished for what the peer must refuse.
+    """
+    terms, basepoints = house.terms(wish.funding_sat), secrets.basepoints()
+    proposal = OpenChannel(
+        chain_hash=house.chain_hash,
+        temporary_channel_id=temporary_channel_id,
+        funding_satoshis=wish.funding_sat,
+        push_msat=wish.push_msat,
+        feerate_per_kw=wish.feerate_per_kw,
+        **_terms_fields(terms),
+        **_basepoint_fields(basepoints),
+        first_per_commitment_point=secrets.per_commitment_point(0),
+        channel_flags=ANNOUNCE_CHANNEL if wish.is_announced else 0,
+        # open_channel.6: the record is there whenever the others are, empty if we promise nothing
+        upfront_shutdown_script=b"",
+        channel_type=wish.channel_type,
+    )
+    _check_money(proposal, negotiated)
+    _check_type(proposal, negotiated)
+    return AwaitingAccept(peer_id, key_index, house, negotiated, proposal), proposal
+
+
+def accept(
+    house: House,
+    negotiated: Negotiated,
+    proposal: OpenChannel,
+    peer_id: Point,
+    key_index: int,
+    secrets: ChannelSecrets,
+) -> tuple[AwaitingCreated, AcceptChannel]:
+    """Our accept_channel to a proposal that we can live with.
+
+    Raises:
+        UnacceptableOpening: we cannot.
+    """
+    _check_proposal(house, negotiated, proposal)
+    terms, basepoints = house.terms(proposal.funding_satoshis), secrets.basepoints()
+    # accept_channel.2: our reserve covers their dust limit
+    reserve_sat = max(terms.channel_reserve_sat, proposal.dust_limit_satoshis)
+    terms = msgspec.structs.replace(terms, channel_reserve_sat=reserve_sat)
+    answer = AcceptChannel(
+        temporary_channel_id=proposal.temporary_channel_id,
+        **_terms_fields(terms),
+        minimum_depth=house.minimum_depth_blocks,
+        **_basepoint_fields(basepoints),
+        first_per_commitment_point=secrets.per_commitment_point(0),
+        upfront_shutdown_script=b"",
+        # accept_channel.1: exactly the type that was proposed
+        channel_type=proposal.channel_type,
+    )
+    return AwaitingCreated(peer_id, key_index, proposal, answer), answer
+
+
+def receive_accept(stage: AwaitingAccept, answer: AcceptChannel) -> Agreed:
+    """The peer's accept_channel.
+
+    Raises:
+        UnacceptableOpening: it asks for what we cannot live with.
+    """
+    proposal = stage.proposal
+    # accept_channel.1
+    if answer.channel_type != proposal.channel_type:
+        raise UnacceptableOpening("channel_type", answer.channel_type, "is not the one we proposed")
+    _check_terms(answer, proposal.funding_satoshis)
+    _check_upfront(answer.upfront_shutdown_script, stage.negotiated)
+    # accept_channel.2: each side's dust limit lies below the reserve that the other demands
+    if answer.channel_reserve_satoshis < proposal.dust_limit_satoshis:
+        raise UnacceptableOpening(
+            "channel_reserve_satoshis", answer.channel_reserve_satoshis, "is below our dust limit"
+        )
+    if answer.dust_limit_satoshis > proposal.channel_reserve_satoshis:
+        raise UnacceptableOpening(
+            "dust_limit_satoshis", answer.dust_limit_satoshis, "is above the reserve we demand"
+        )
+    if answer.minimum_depth > 144:
+        raise UnacceptableOpening("minimum_depth", answer.minimum_depth, "is more than a day")
+    return Agreed(stage, answer)
+
+
+def fund(
+    agreed: Agreed, funding_outpoint: OutPoint, secrets: ChannelSecrets
+) -> tuple[AwaitingSigned, FundingCreated]:
+    """Name the funding output and sign the peer's first commitment."""
+    stage, answer = agreed.stage, agreed.answer
+    channel = _channel(
+        _charter(stage, answer, funding_outpoint), stage.proposal, answer.first_per_commitment_point
+    )
+    signature, _ = signatures_for(channel, secrets)
+    message = FundingCreated(
+        stage.proposal.temporary_channel_id, funding_outpoint.txid, funding_outpoint.index, signature
+    )
+    return AwaitingSigned(channel), message
+
+
+def receive_created(
+    stage: AwaitingCreated, message: FundingCreated, secrets: ChannelSecrets
+) -> tuple[Channel, FundingSigned]:
+    """The opener's funding_created: check its signature, give ours.
+
+    Raises:
+        WrongSignature: it does not hold on our first commitment.
+    """
+    if message.temporary_channel_id != stage.proposal.temporary_channel_id:
+        raise UnexpectedMessage("funding_created", "being opened under another temporary id")
+    outpoint = OutPoint(message.funding_txid, message.funding_output_index)
+    charter = _charter(stage, stage.answer, outpoint)
+    channel = _channel(charter, stage.proposal, stage.proposal.first_per_commitment_point)
+    channel = _checked(msgspec.structs.replace(channel, remote_signature=message.signature), secrets)
+    signature, _ = signatures_for(channel, secrets)
+    return channel, FundingSigned(channel.id, signature)
+
+
+def receive_signed(stage: AwaitingSigned, message: FundingSigned, secrets: ChannelSecrets) -> Channel:
+    """The accepter's funding_signed. Only after it may the funding transaction be broadcast.
+
+    Raises:
+        WrongSignature: it does not hold on our first commitment.
+    """
+    # funding_created-funding_signed.1: no broadcast before our way out is signed
+    return _checked(msgspec.structs.replace(stage.channel, remote_signature=message.signature), secrets)
+
+
+def channel_id_of(outpoint: OutPoint) -> bytes:
+    """The funding txid with the output's index XORed into its last two bytes (BOLT 2)."""
+    # funding_created-funding_signed.3
+    low = int.from_bytes(outpoint.txid[30:], "big") ^ outpoint.index
+    return outpoint.txid[:30] + low.to_bytes(2, "big")
+
+
+# What we cannot live with
+
+
+def _check_proposal(house: House, negotiated: Negotiated, proposal: OpenChannel) -> None:
+    if proposal.chain_hash != house.chain_hash:
+        raise UnacceptableOpening("chain_hash", proposal.chain_hash.hex(), "is another chain")
+    if proposal.funding_satoshis < house.smallest_channel_sat:
+        raise UnacceptableOpening("funding_satoshis", proposal.funding_satoshis, "is too small")
+    # open_channel.7
+    if not house.lowest_feerate_per_kw <= proposal.feerate_per_kw <= house.highest_feerate_per_kw:
+        raise UnacceptableOpening("feerate_per_kw", proposal.feerate_per_kw, "is not reasonable")
+    _check_terms(proposal, proposal.funding_satoshis)
+    _check_type(proposal, negotiated)
+    _check_upfront(proposal.upfront_shutdown_script, negotiated)
+    _check_money(proposal, negotiated)
+
+
+def _check_terms(message: OpenChannel | AcceptChannel, funding_sat: Sat) -> None:
+    # open_channel.3
+    if message.dust_limit_satoshis < LOWEST_DUST_LIMIT_SAT:
+        raise UnacceptableOpening("dust_limit_satoshis", message.dust_limit_satoshis, "is below 354")
+    if isinstance(message, OpenChannel) and message.dust_limit_satoshis > message.channel_reserve_satoshis:
+        raise UnacceptableOpening("dust_limit_satoshis", message.dust_limit_satoshis, "is above the reserve")
+    if not 0 < message.max_accepted_htlcs <= MOST_HTLCS:
+        raise UnacceptableOpening("max_accepted_htlcs", message.max_accepted_htlcs, "is not 1 to 483")
+    # open_channel.7
+    if message.to_self_delay > LONGEST_DELAY_BLOCKS:
+        raise UnacceptableOpening("to_self_delay", message.to_self_delay, "is more than two weeks")
+    if message.channel_reserve_satoshis > funding_sat // 5:
+        raise UnacceptableOpening(
+            "channel_reserve_satoshis", message.channel_reserve_satoshis, "is above a fifth of the channel"
+        )
+    if message.htlc_minimum_msat > msat(funding_sat) // 10:
+        raise UnacceptableOpening("htlc_minimum_msat", message.htlc_minimum_msat, "is too large")
+
+
+def _check_type(proposal: OpenChannel, negotiated: Negotiated) -> None:
+    # open_channel.4: there must be a type, and one that we know
+    if proposal.channel_type not in FORMATS:
+        raise UnacceptableOpening("channel_type", proposal.channel_type, "is missing or unknown")
+    if proposal.channel_type == ANCHORS_TYPE and not negotiated.anchors:
+        raise UnacceptableOpening("channel_type", proposal.channel_type, "needs option_anchors")
+
+
+def _check_upfront(script: bytes | None, negotiated: Negotiated) -> None:
+    # open_channel.6: empty, or of a form that shutdown allows
+    if script and not is_shutdown_script(script, negotiated.shutdown_anysegwit):
+        raise UnacceptableOpening("upfront_shutdown_script", script.hex(), "is of no form that we pay to")
+
+
+def _check_money(proposal: OpenChannel, negotiated: Negotiated) -> None:
+    funding_sat, push_msat = proposal.funding_satoshis, proposal.push_msat
+    # open_channel.2
+    if funding_sat >= LARGE_CHANNEL_SAT and not negotiated.large_channels:
+        raise UnacceptableOpening("funding_satoshis", funding_sat, "needs option_support_large_channel")
+    if push_msat > msat(funding_sat):
+        raise UnacceptableOpening("push_msat", push_msat, "is more than the channel holds")
+    format = FORMATS.get(proposal.channel_type or b"", ChannelFormat.ANCHORS)
+    cost_msat = opener_cost_msat(format, proposal.feerate_per_kw, 0)
+    opener_msat = msat(funding_sat) - push_msat
+    # open_channel.7: the opener pays the fee, and somebody has more than the reserve
+    if opener_msat < cost_msat:
+        raise UnacceptableOpening("push_msat", push_msat, "leaves the opener too little for the fee")
+    if max(opener_msat - cost_msat, push_msat) <= msat(proposal.channel_reserve_satoshis):
+        raise UnacceptableOpening("funding_satoshis", funding_sat, "leaves nobody more than the reserve")
+
+
+# How the parts become a channel
+
+
+def _terms_fields(terms: Terms) -> dict[str, Any]:
+    return {
+        "dust_limit_satoshis": terms.dust_limit_sat,
+        "max_htlc_value_in_flight_msat": terms.max_htlc_value_in_flight_msat,
+        "channel_reserve_satoshis": terms.channel_reserve_sat,
+        "htlc_minimum_msat": terms.htlc_minimum_msat,
+        "to_self_delay": terms.to_self_delay_blocks,
+        "max_accepted_htlcs": terms.max_accepted_htlcs,
+    }
+
+
+def _terms_of(message: OpenChannel | AcceptChannel) -> Terms:
+    return Terms(
+        dust_limit_sat=message.dust_limit_satoshis,
+        max_htlc_value_in_flight_msat=message.max_htlc_value_in_flight_msat,
+        channel_reserve_sat=message.channel_reserve_satoshis,
+        htlc_minimum_msat=message.htlc_minimum_msat,
+        to_self_delay_blocks=message.to_self_delay,
+        max_accepted_htlcs=message.max_accepted_htlcs,
+    )
+
+
+def _basepoint_fields(basepoints: Basepoints) -> dict[str, Any]:
+    return msgspec.structs.asdict(basepoints)
+
+
+def _basepoints_of(message: OpenChannel | AcceptChannel) -> Basepoints:
+    return Basepoints(
+        message.funding_pubkey,
+        message.revocation_basepoint,
+        message.payment_basepoint,
+        message.delayed_payment_basepoint,
+        message.htlc_basepoint,
+    )
+
+
+def _charter(stage: AwaitingAccept | AwaitingCreated, answer: AcceptChannel, outpoint: OutPoint) -> Charter:
+    proposal = stage.proposal
+    opener = LOCAL if isinstance(stage, AwaitingAccept) else REMOTE
+    ours, theirs = (proposal, answer) if opener is LOCAL else (answer, proposal)
+    channel_type = proposal.channel_type or b""
+    return Charter(
+        channel_id=channel_id_of(outpoint),
+        peer_id=stage.peer_id,
+        key_index=stage.key_index,
+        format=FORMATS[channel_type],
+        channel_type=channel_type,
+        opener=opener,
+        is_announced=bool(proposal.channel_flags & ANNOUNCE_CHANNEL),
+        funding_outpoint=outpoint,
+        funding_sat=proposal.funding_satoshis,
+        minimum_depth_blocks=answer.minimum_depth,
+        terms=Dual(_terms_of(ours), _terms_of(theirs)),
+        basepoints=Dual(_basepoints_of(ours), _basepoints_of(theirs)),
+        upfront_shutdown_scripts=Dual(
+            ours.upfront_shutdown_script or b"", theirs.upfront_shutdown_script or b""
+        ),
+    )
+
+
+def _channel(charter: Charter, proposal: OpenChannel, remote_point: Point) -> Channel:
+    opener_msat = Msat(msat(proposal.funding_satoshis) - proposal.push_msat)
+    of_opener: Side = charter.opener
+    balances = Dual(opener_msat, proposal.push_msat)
+    return Channel(
+        charter=charter,
+        phase=Phase.AWAITING_FUNDING,
+        settled_msat=balances if of_opener is LOCAL else balances.swapped(),
+        feerate_per_kw=proposal.feerate_per_kw,
+        number=Dual(0, 0),
+        remote_point=remote_point,
+        remote_next_point=None,
+    )
+
+
+def _checked(channel: Channel, secrets: ChannelSecrets) -> Channel:
+    point = secrets.per_commitment_point(0)
+    check_signatures(channel, channel.commitment(LOCAL, point), point)
+    return channel
