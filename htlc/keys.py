@@ -13,10 +13,9 @@ from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import (
     Point,
     Secret,
-    add_points,
+    add_multiples,
     add_secrets,
     add_to_point,
-    multiply_point,
     multiply_secrets,
     point_of,
 )
@@ -39,9 +38,12 @@ def revocation_key(revocation_basepoint: Point, per_commitment_point: Point) -> 
     The basepoint is the other side's, the commitment's point its owner's: neither of them can
     sign for the sum until the owner reveals the commitment's secret.
     """
-    of_other = multiply_point(revocation_basepoint, sha256(revocation_basepoint, per_commitment_point))
-    of_owner = multiply_point(per_commitment_point, sha256(per_commitment_point, revocation_basepoint))
-    return add_points(of_other, of_owner)
+    return add_multiples(
+        revocation_basepoint,
+        sha256(revocation_basepoint, per_commitment_point),
+        per_commitment_point,
+        sha256(per_commitment_point, revocation_basepoint),
+    )
 
 
 def revocation_privkey(revocation_basepoint_secret: Secret, per_commitment_secret: Secret) -> Secret:

@@ -11,7 +11,7 @@ times), and one call per digest (see `one_to_one_sighashes`).
 import struct
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256 as _sha256
 
 import msgspec
@@ -256,6 +256,8 @@ def _second_stage_sequence(channel_format: ChannelFormat) -> int:
 
 
 def _htlc_outputs(params: CommitmentParams, keys: CommitmentKeys, spec: CommitmentSpec) -> list[_Output]:
+    if not spec.htlcs:
+        return []
     scripts = htlc_scripts(keys.revocation, keys.owner_htlc, keys.other_htlc, is_anchors=params.is_anchors)
     offered_head, offered_tail = scripts.offered_head, scripts.offered_tail
     received_head, received_middle = scripts.received_head, scripts.received_middle
@@ -292,6 +294,19 @@ def _balances_sat(params: CommitmentParams, spec: CommitmentSpec, untrimmed: int
     return to_owner_sat, max(0, to_other_sat - cost_sat)
 
 
+@lru_cache(maxsize=4096)
+def to_remote_output(channel_format: ChannelFormat, payment: Point) -> bytes:
+    """The output script of the other side's balance: always the same in one channel."""
+    # b3-transactions.3
+    return p2wsh(to_remote_anchors(payment)) if channel_format is ChannelFormat.ANCHORS else p2wpkh(payment)
+
+
+@lru_cache(maxsize=4096)
+def anchor_output(funding_pubkey: Point) -> bytes:
+    """The output script of a side's anchor: always the same in one channel."""
+    return p2wsh(anchor(funding_pubkey))
+
+
 def _balance_outputs(
     params: CommitmentParams,
     keys: CommitmentKeys,
@@ -305,16 +320,13 @@ def _balance_outputs(
     if is_owner_paid := to_owner_sat >= params.dust_limit_sat:
         scripts.append((to_owner_sat, delayed_script))
     if is_other_paid := to_other_sat >= params.dust_limit_sat:
-        payment = keys.other_payment
-        # b3-transactions.3
-        to_remote = p2wsh(to_remote_anchors(payment)) if params.is_anchors else p2wpkh(payment)
-        scripts.append((to_other_sat, to_remote))
+        scripts.append((to_other_sat, to_remote_output(params.format, keys.other_payment)))
     if params.is_anchors:
         # b3-transactions.4: a side with nothing in the commitment needs no anchor
         if is_owner_paid or untrimmed:
-            scripts.append((ANCHOR_SAT, p2wsh(anchor(params.owner_funding_pubkey))))
+            scripts.append((ANCHOR_SAT, anchor_output(params.owner_funding_pubkey)))
         if is_other_paid or untrimmed:
-            scripts.append((ANCHOR_SAT, p2wsh(anchor(params.other_funding_pubkey))))
+            scripts.append((ANCHOR_SAT, anchor_output(params.other_funding_pubkey)))
     return [(value_sat, script, 0, 0, None, b"") for value_sat, script in scripts]
 
 
@@ -341,7 +353,10 @@ def _second_stages(outputs: list[_Output], siblings: _Siblings) -> tuple[SecondS
         spends,
     )
     return tuple(
-        [SecondStage(*parts, digest, siblings) for parts, digest in zip(found, digests, strict=True)]
+        [
+            SecondStage(htlc, index, script, digest, siblings)
+            for (htlc, index, script), digest in zip(found, digests, strict=True)
+        ]
     )
 
 

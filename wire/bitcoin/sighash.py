@@ -8,7 +8,8 @@ also why they use hashlib directly.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from hashlib import sha256
 
 from wire.bitcoin.tx import OutPoint, Transaction, sized
@@ -74,6 +75,13 @@ def one_input_sighash(
     return sha256d(_VERSION_2, sha256d(spent), sha256d(_u32(sequence)), spent, sized(script_code), rest)
 
 
+@lru_cache(maxsize=256)
+def _preimage_packer(script_length: int) -> Callable[..., bytes]:
+    """Packs BIP 143's preimage around a script code, whose length must fit into one byte."""
+    assert script_length < 0xFD
+    return struct.Struct(f"<4s32s64sIB{script_length}sQI32sII").pack
+
+
 def one_to_one_sighashes(
     txid: bytes, output_script: bytes, sequence: int, sighash_type: int, spends: Iterable[Spend]
 ) -> list[bytes]:
@@ -94,18 +102,21 @@ def one_to_one_sighashes(
         if hash_outputs is None:
             output = _u64(output_sat) + sized_output_script
             hash_outputs = output_hashes[output_sat] = sha256(sha256(output).digest()).digest()
-        packed_index = _u32(index)
         if not is_alone:
-            hash_prevouts = sha256(sha256(txid + packed_index).digest()).digest()
-        # a script code of a channel is shorter than 253 bytes: its length is one byte
-        preimage = b"%b%b%b%b%c%b%b" % (
+            hash_prevouts = sha256(sha256(txid + _u32(index)).digest()).digest()
+        length = len(script_code)
+        preimage = _preimage_packer(length)(
             _VERSION_2,
             hash_prevouts,
             sequence_hash_and_txid,
-            packed_index,
-            len(script_code),
+            index,
+            length,
             script_code,
-            _value_to_type(value_sat, sequence, hash_outputs, locktime, sighash_type),
+            value_sat,
+            sequence,
+            hash_outputs,
+            locktime,
+            sighash_type,
         )
         digests.append(sha256(sha256(preimage).digest()).digest())
     return digests

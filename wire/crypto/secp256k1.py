@@ -59,6 +59,12 @@ def _parsed_long_lived(point: Point) -> Any:
     return _parsed(point)
 
 
+@lru_cache(maxsize=1024)
+def _parsed_recently(point: Point) -> Any:
+    """A point that one onion needs twice, or many onions need: finding its y costs 4 us."""
+    return _parsed(point)
+
+
 def _serialized(parsed: Any) -> Point:
     out, size = _new("unsigned char[33]"), _new("size_t *", 33)
     _lib.secp256k1_ec_pubkey_serialize(_ctx, out, size, parsed, _COMPRESSED)
@@ -103,15 +109,18 @@ def add_points(*points: Point) -> Point:
 
 
 def add_to_point(point: Point, scalar: Secret) -> Point:
-    """point + scalar x G.
+    """point + scalar x G. The parsed point is remembered: a channel's basepoints come again and again.
 
     Raises:
-        InvalidPoint: the point is not on the curve, or the sum is infinity.
+        InvalidPoint: the point is not on the curve, the scalar is zero or too large, or the sum is infinity.
     """
-    parsed = _parsed(point)
-    if len(scalar) != 32 or not _lib.secp256k1_ec_pubkey_tweak_add(_ctx, parsed, scalar):
+    # two thirds of the time of tweak_add, which knows no table for the generator
+    added, total = _new("secp256k1_pubkey *"), _new("secp256k1_pubkey *")
+    if len(scalar) != 32 or not _lib.secp256k1_ec_pubkey_create(_ctx, added, scalar):
         raise InvalidPoint
-    return _serialized(parsed)
+    if not _lib.secp256k1_ec_pubkey_combine(_ctx, total, (_parsed_long_lived(point), added), 2):
+        raise InvalidPoint
+    return _serialized(total)
 
 
 def multiply_point(point: Point, scalar: Secret) -> Point:
@@ -120,10 +129,27 @@ def multiply_point(point: Point, scalar: Secret) -> Point:
     Raises:
         InvalidPoint: the point is not on the curve, or the scalar is zero or too large.
     """
-    parsed = _parsed(point)
+    parsed = _new("secp256k1_pubkey *", _parsed_recently(point)[0])
     if len(scalar) != 32 or not _lib.secp256k1_ec_pubkey_tweak_mul(_ctx, parsed, scalar):
         raise InvalidPoint
     return _serialized(parsed)
+
+
+def add_multiples(point: Point, scalar: Secret, other_point: Point, other_scalar: Secret) -> Point:
+    """scalar x point + other_scalar x other_point. The parsed first point is remembered.
+
+    Raises:
+        InvalidPoint: a point is not on the curve, a scalar is zero or too large, or the sum is infinity.
+    """
+    left, right = _new("secp256k1_pubkey *", _parsed_long_lived(point)[0]), _parsed(other_point)
+    if len(scalar) != 32 or not _lib.secp256k1_ec_pubkey_tweak_mul(_ctx, left, scalar):
+        raise InvalidPoint
+    if len(other_scalar) != 32 or not _lib.secp256k1_ec_pubkey_tweak_mul(_ctx, right, other_scalar):
+        raise InvalidPoint
+    total = _new("secp256k1_pubkey *")
+    if not _lib.secp256k1_ec_pubkey_combine(_ctx, total, (left, right), 2):
+        raise InvalidPoint
+    return _serialized(total)
 
 
 def add_secrets(secret: Secret, tweak: Secret) -> Secret:
@@ -157,7 +183,7 @@ def ecdh(secret: Secret, point: Point) -> bytes:
         InvalidPoint: the point is not on the curve.
         InvalidSecret: the secret is out of range.
     """
-    parsed, out = _parsed(point), _new("unsigned char[32]")
+    parsed, out = _parsed_recently(point), _new("unsigned char[32]")
     if len(secret) != 32 or not _lib.secp256k1_ecdh(_ctx, out, parsed, secret, _NULL, _NULL):
         raise InvalidSecret
     return bytes(_buffer(out))
@@ -187,7 +213,9 @@ def is_signed(point: Point, digest: bytes, signature: Signature) -> bool:
 def sign_recoverable(secret: Secret, digest: bytes) -> bytes:
     """65 bytes: the compact signature, then the recovery id (BOLT 11)."""
     raw = _new("secp256k1_ecdsa_recoverable_signature *")
-    if len(digest) != 32 or not _lib.secp256k1_ecdsa_sign_recoverable(_ctx, raw, digest, secret, _NULL, _NULL):
+    if len(digest) != 32 or not _lib.secp256k1_ecdsa_sign_recoverable(
+        _ctx, raw, digest, secret, _NULL, _NULL
+    ):
         raise InvalidSecret
     out, recovery_id = _new("unsigned char[64]"), _new("int *")
     _lib.secp256k1_ecdsa_recoverable_signature_serialize_compact(_ctx, out, recovery_id, raw)
