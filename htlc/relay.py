@@ -1,0 +1,203 @@
+"""What becomes of an HTLC that is irrevocably ours to decide (BOLT 4, forwarding and receiving).
+
+One question, one answer: pass it on, take it, or fail it. The answers are values; whoever
+carries them out decides nothing more.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from htlc.ladder import Failed, FailedMalformed, Htlc
+from onion.failures import Failure, FailureCode, encode_failure, fail_packet
+from onion.payload import HopPayload, InvalidPayload, decode_payload
+from onion.sphinx import BadOnion, peel
+from wire.crypto.hashes import sha256
+from wire.units import Msat
+
+SOON_BLOCKS = 3
+FAR_BLOCKS = 2016
+
+
+class Toll(msgspec.Struct, frozen=True, gc=False):
+    """What we ask for passing HTLCs on over one of our channels; also what its channel_update says."""
+
+    fee_base_msat: Msat = Msat(1000)
+    fee_proportional_millionths: int = 10
+    cltv_expiry_delta: int = 34
+    htlc_minimum_msat: Msat = Msat(1)
+    htlc_maximum_msat: Msat = Msat(0)
+
+    def fee_msat(self, amount_msat: Msat) -> Msat:
+        """The fee for an HTLC that leaves with this amount (BOLT 7)."""
+        return Msat(self.fee_base_msat + amount_msat * self.fee_proportional_millionths // 1_000_000)
+
+
+class Exit(msgspec.Struct, frozen=True, gc=False):
+    """One of our channels as the next hop of somebody's route."""
+
+    channel_id: bytes
+    toll: Toll
+    is_usable: bool
+    channel_update: bytes = b""  # our latest for it, with its type, for the failures that carry one
+
+
+class Forward(msgspec.Struct, frozen=True, gc=False):
+    """Offer this to the peer of that channel."""
+
+    exit: Exit
+    amount_msat: Msat
+    cltv_expiry: int
+    onion: bytes
+    shared_secret: bytes
+    fee_msat: Msat
+
+
+class Receive(msgspec.Struct, frozen=True, gc=False):
+    """It is for us; whether we asked for it is for `accept` to say."""
+
+    payload: HopPayload
+    shared_secret: bytes
+
+
+class Fail(msgspec.Struct, frozen=True, gc=False):
+    """Take it off again. Without a shared secret the onion itself was unreadable."""
+
+    outcome: Failed | FailedMalformed
+    shared_secret: bytes | None
+    failure: Failure | None
+
+
+Decision: TypeAlias = Forward | Receive | Fail
+
+
+def failed(shared_secret: bytes, failure: Failure) -> Fail:
+    """The failure, sealed for the sender."""
+    packet = fail_packet(shared_secret, encode_failure(failure))
+    return Fail(Failed(packet), shared_secret, failure)
+
+
+def decide(htlc: Htlc, node_secret: bytes, height: int, exit_of: Callable[[int], Exit | None]) -> Decision:
+    """Read the onion of an incoming HTLC and say what to do.
+
+    Args:
+        htlc: irrevocably committed, its onion not yet read.
+        exit_of: our channel of a short_channel_id, or None.
+    """
+    assert htlc.onion is not None, "an onion is decided once"
+    try:
+        # update_add_htlc.4: the payment hash is what the onion is bound to
+        peeled = peel(node_secret, htlc.onion, htlc.payment_hash)
+    except BadOnion as bad:
+        return Fail(FailedMalformed(bad.sha256_of_onion, bad.code), None, None)
+    secret = peeled.shared_secret
+    try:
+        payload = decode_payload(peeled.payload, peeled.is_final)
+    except InvalidPayload as invalid:
+        return failed(secret, invalid.failure)
+    if htlc.path_key is not None or payload.encrypted_recipient_data is not None:
+        # blinded-paths.6: whatever goes wrong on a blinded path shows as this one error
+        digest = sha256(htlc.onion)
+        code = FailureCode.invalid_onion_blinding
+        if htlc.path_key is not None:
+            return Fail(FailedMalformed(digest, code), secret, None)
+        return failed(secret, Failure(code, sha256_of_onion=digest))
+    if peeled.next_packet is None:
+        return Receive(payload, secret)
+    return _forward(htlc, payload, peeled.next_packet, secret, height, exit_of)
+
+
+def _forward(
+    htlc: Htlc,
+    payload: HopPayload,
+    onion: bytes,
+    secret: bytes,
+    height: int,
+    exit_of: Callable[[int], Exit | None],
+) -> Forward | Fail:
+    exit = exit_of(payload.short_channel_id or 0)
+    if exit is None:
+        return failed(secret, Failure(FailureCode.unknown_next_peer))
+    failure = _why_not(htlc, payload, exit, height)
+    if failure is not None:
+        return failed(secret, failure)
+    amount_msat = payload.amt_to_forward
+    fee_msat = Msat(htlc.amount_msat - amount_msat)
+    return Forward(exit, amount_msat, payload.outgoing_cltv_value, onion, secret, fee_msat)
+
+
+def _why_not(htlc: Htlc, payload: HopPayload, exit: Exit, height: int) -> Failure | None:
+    """The first rule of failures.4 that forbids passing it on."""
+    toll, update = exit.toll, exit.channel_update
+    amount_msat, cltv_expiry = payload.amt_to_forward, payload.outgoing_cltv_value
+    if not exit.is_usable:
+        return Failure(FailureCode.temporary_channel_failure, channel_update=update)
+    if amount_msat < toll.htlc_minimum_msat:
+        return Failure(FailureCode.amount_below_minimum, htlc_msat=amount_msat, channel_update=update)
+    if toll.htlc_maximum_msat and amount_msat > toll.htlc_maximum_msat:
+        return Failure(FailureCode.temporary_channel_failure, channel_update=update)
+    # payload.1: what is left for us must be our fee and our time
+    if htlc.amount_msat < amount_msat + toll.fee_msat(amount_msat):
+        return Failure(FailureCode.fee_insufficient, htlc_msat=htlc.amount_msat, channel_update=update)
+    if htlc.cltv_expiry < cltv_expiry + toll.cltv_expiry_delta:
+        return Failure(FailureCode.incorrect_cltv_expiry, cltv_expiry=htlc.cltv_expiry, channel_update=update)
+    # forwarding-safety.3: time enough to see the outcome downstream before we owe it upstream
+    if cltv_expiry <= height + SOON_BLOCKS:
+        return Failure(FailureCode.expiry_too_soon, channel_update=update)
+    if cltv_expiry > height + FAR_BLOCKS:
+        return Failure(FailureCode.expiry_too_far)
+    return None
+
+
+class Owed(msgspec.Struct, frozen=True, gc=False):
+    """What an invoice of ours asks for. No amount: the payer chooses."""
+
+    payment_preimage: bytes
+    payment_secret: bytes
+    amount_msat: Msat | None
+    min_final_cltv_expiry_delta: int
+    is_open: bool  # neither paid nor expired
+
+
+class Take(msgspec.Struct, frozen=True, gc=False):
+    """It is what we asked for: fulfil it."""
+
+    payment_preimage: bytes
+    is_keysend: bool
+
+
+def accept(
+    htlc: Htlc, receive: Receive, owed: Owed | None, height: int, keysend_delta_blocks: int = 18
+) -> Take | Fail:
+    """Whether an HTLC for us is one that we asked for (BOLT 4, receiving)."""
+    payload, secret = receive.payload, receive.shared_secret
+    # payload.3: the last hop may not have been given less, in money or in time, than was sent
+    if htlc.amount_msat < payload.amt_to_forward:
+        return failed(
+            secret,
+            Failure(FailureCode.final_incorrect_htlc_amount, incoming_htlc_amt=htlc.amount_msat),
+        )
+    if htlc.cltv_expiry < payload.outgoing_cltv_value:
+        return failed(secret, Failure(FailureCode.final_incorrect_cltv_expiry, cltv_expiry=htlc.cltv_expiry))
+    if owed is not None and _pays(htlc, payload, owed, height):
+        return Take(owed.payment_preimage, False)
+    preimage = payload.keysend_preimage
+    is_keysend = owed is None and preimage is not None and sha256(preimage) == htlc.payment_hash
+    if is_keysend and preimage is not None and htlc.cltv_expiry >= height + keysend_delta_blocks:
+        return Take(preimage, True)
+    # failures.3: unknown hash, wrong secret, too little, too late: all the same to a prober
+    code = FailureCode.incorrect_or_unknown_payment_details
+    return failed(secret, Failure(code, htlc_msat=htlc.amount_msat, height=height))
+
+
+def _pays(htlc: Htlc, payload: HopPayload, owed: Owed, height: int) -> bool:
+    amount_msat, total_msat = owed.amount_msat, payload.total_msat
+    if not owed.is_open or payload.payment_secret != owed.payment_secret:
+        return False
+    # payload.4: without basic_mpp one HTLC is the whole payment
+    if total_msat is None or payload.amt_to_forward < total_msat:
+        return False
+    if amount_msat is not None and not amount_msat <= total_msat <= 2 * amount_msat:
+        return False
+    return htlc.cltv_expiry >= height + owed.min_final_cltv_expiry_delta
