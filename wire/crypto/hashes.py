@@ -24,9 +24,22 @@ def hash160(message: bytes) -> bytes:
     return ripemd160(hashlib.sha256(message).digest())
 
 
+_BLOCK_SIZE = 64
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
+
 def hmac_sha256(key: bytes, message: bytes) -> bytes:
-    """HMAC-SHA-256, 32 bytes."""
-    return hmac.digest(key, message, "sha256")
+    """HMAC-SHA-256, 32 bytes (RFC 2104).
+
+    Written out because `hmac.digest` looks its hash up by name each time, which costs as much
+    as hashing a short message, and an onion needs several per hop.
+    """
+    if len(key) > _BLOCK_SIZE:
+        key = hashlib.sha256(key).digest()
+    padded = key.ljust(_BLOCK_SIZE, b"\0")
+    inner = hashlib.sha256(padded.translate(_INNER) + message).digest()
+    return hashlib.sha256(padded.translate(_OUTER) + inner).digest()
 
 
 def is_equal_constant_time(left: bytes, right: bytes) -> bool:
