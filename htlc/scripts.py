@@ -1,4 +1,4 @@
-"""The witness scripts of a commitment's outputs (BOLT 3).
+"""The witness scripts of a commitment's outputs, and what spends them (BOLT 3, BOLT 5).
 
 Keys are named from the owner of the commitment: `owner_htlc` is the spec's local_htlcpubkey
 there, `other_htlc` its remote_htlcpubkey. Anchor channels add a delay of one block to every
@@ -34,8 +34,9 @@ from wire.bitcoin.script import (
     push_number,
     script,
 )
+from wire.bitcoin.sighash import witness_signature
 from wire.crypto.hashes import hash160, ripemd160
-from wire.crypto.secp256k1 import Point
+from wire.crypto.secp256k1 import Point, Signature
 
 _ONE_BLOCK = script(OP_1, OP_CHECKSEQUENCEVERIFY, OP_DROP)
 _PUSH_20 = b"\x14"
@@ -107,3 +108,33 @@ def received_htlc(keys: CommitmentKeys, payment_hash: bytes, cltv_expiry: int, *
     """One HTLC that the commitment's owner received: the owner's by preimage, the other's by timeout."""
     scripts = htlc_scripts(keys.revocation, keys.owner_htlc, keys.other_htlc, is_anchors=is_anchors)
     return scripts.received(payment_hash, cltv_expiry)
+
+
+def one_key_witness(witness_script: bytes, signature: Signature) -> tuple[bytes, ...]:
+    """What spends an anchor with its funding key, or `to_remote_anchors` (sequence 1)."""
+    return witness_signature(signature), witness_script
+
+
+def delayed_witness(witness_script: bytes, signature: Signature) -> tuple[bytes, ...]:
+    """What pays the owner from `to_local`, its second stages included; the sequence is its to_self_delay."""
+    return witness_signature(signature), b"", witness_script
+
+
+def revoked_witness(witness_script: bytes, signature: Signature) -> tuple[bytes, ...]:
+    """What takes a revoked `to_local` at once."""
+    return witness_signature(signature), b"\x01", witness_script
+
+
+def revoked_htlc_witness(witness_script: bytes, signature: Signature, revocation: Point) -> tuple[bytes, ...]:
+    """What takes a revoked HTLC output, offered or received, at once."""
+    return witness_signature(signature), revocation, witness_script
+
+
+def claim_witness(witness_script: bytes, signature: Signature, preimage: bytes) -> tuple[bytes, ...]:
+    """What pays the other side from an HTLC that the owner offered (sequence 1 under anchors)."""
+    return witness_signature(signature), preimage, witness_script
+
+
+def expired_witness(witness_script: bytes, signature: Signature) -> tuple[bytes, ...]:
+    """What pays back the other side from an HTLC that the owner received, its locktime the cltv_expiry."""
+    return witness_signature(signature), b"", witness_script

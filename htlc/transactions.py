@@ -25,6 +25,7 @@ from wire.bitcoin.sighash import (
     one_input_sighash,
     one_to_one_sighashes,
     segwit_v0_sighash,
+    witness_signature,
 )
 from wire.bitcoin.tx import (
     FINAL_SEQUENCE,
@@ -37,7 +38,7 @@ from wire.bitcoin.tx import (
     sized,
 )
 from wire.crypto.hashes import sha256, sha256d
-from wire.crypto.secp256k1 import Point, Signature, der_of
+from wire.crypto.secp256k1 import Point, Signature
 from wire.units import Msat, Sat
 
 # b3-transactions.6
@@ -384,11 +385,6 @@ def build_commitment(params: CommitmentParams, keys: CommitmentKeys, spec: Commi
 
 
 # Witnesses
-
-
-def witness_signature(signature: Signature, sighash_type: int = SIGHASH_ALL) -> bytes:
-    """A signature as a witness carries it: DER, then the kind of digest."""
-    return der_of(signature) + bytes((sighash_type,))
 
 
 def funding_witness(

@@ -1,4 +1,4 @@
-"""What a signature signs: the segwit v0 digest (BIP 143).
+"""What a signature signs: the segwit v0 digest (BIP 143); and how a witness carries it.
 
 Two ways to the same bytes. `segwit_v0_sighash` takes any transaction. The two functions below
 it never build one: they pack the preimage of the only two shapes that a busy channel signs,
@@ -14,6 +14,7 @@ from hashlib import sha256
 
 from wire.bitcoin.tx import OutPoint, Transaction, sized
 from wire.crypto.hashes import sha256d
+from wire.crypto.secp256k1 import Signature, der_of
 from wire.units import Sat
 
 SIGHASH_ALL = 0x01
@@ -28,6 +29,11 @@ _u32, _u64 = struct.Struct("<I").pack, struct.Struct("<Q").pack
 _value_to_type = struct.Struct("<QI32sII").pack
 
 Spend = tuple[int, bytes, int, int, int]
+
+
+def witness_signature(signature: Signature, sighash_type: int = SIGHASH_ALL) -> bytes:
+    """A 64-byte signature as a witness carries it: DER, then the kind of digest."""
+    return der_of(signature) + bytes((sighash_type,))
 
 
 def p2wpkh_script_code(pubkey_hash: bytes) -> bytes:
