@@ -180,10 +180,15 @@ def fail_packet(shared_secret: bytes, failure: bytes, padded_size: int = PADDED_
         failure: an encoded failure message.
         padded_size: at least 256; another size than most nodes use tells ours from theirs.
     """
+    return wrap_failure(shared_secret, authenticated_failure(shared_secret, failure, padded_size))
+
+
+def authenticated_failure(shared_secret: bytes, failure: bytes, padded_size: int = PADDED_SIZE) -> bytes:
+    """The erring node's packet before its first encryption, which is what its attribution covers."""
     # failures.1: all messages look equally long, unless one is longer than that
     padding = bytes(max(0, padded_size - len(failure)))
     body = len(failure).to_bytes(2, "big") + failure + len(padding).to_bytes(2, "big") + padding
-    return wrap_failure(shared_secret, hmac_sha256(hmac_sha256(b"um", shared_secret), body) + body)
+    return hmac_sha256(hmac_sha256(b"um", shared_secret), body) + body
 
 
 def wrap_failure(shared_secret: bytes, packet: bytes) -> bytes:

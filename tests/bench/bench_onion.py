@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import cycle
 
-from onion import failures, payload, sphinx
+from onion import attribution, failures, payload, sphinx
 from tests.bench.harness import Report
 from wire.crypto import secp256k1
 from wire.crypto.aead import chacha20_xor
