@@ -15,9 +15,10 @@ length is checked once, and a value is made in one call. What comes out for `upd
 
     def encode(_value):
         try:
-            if len(_value.channel_id) != 32: raise _wrong_length(...)
-            return _pack0(134, _value.channel_id, _value.feerate_per_kw)
-        except _struct_error as _error:
+            if len(_value.channel_id) != 32: raise _EncodeError('UpdateFee', 'channel_id')
+            _raw = _pack0(134, _value.channel_id, _value.feerate_per_kw)
+            return _raw
+        except (_struct_error, OverflowError) as _error:
             raise _EncodeError('UpdateFee', str(_error)) from None
 
 Rejected: a loop over field objects, which costs six times as much per message; and a class with
@@ -115,10 +116,6 @@ def _write_parts(parts: tuple[bytes, ...]) -> bytes:
     return b"".join([len(part).to_bytes(2, "big") + part for part in parts])
 
 
-def _has_point_prefix(point: bytes) -> bool:
-    return point[0] in (2, 3)
-
-
 _CHECKS = {
     Check.POINT: "if not _is_point({name}): raise _BadPoint({name!r})",
     Check.POINT_PREFIX: "if not 2 <= {name}[0] <= 3: raise _BadPoint({name!r})",
@@ -143,6 +140,7 @@ class _Source:
             "_WrongLength": WrongLength,
             "_is_point": is_point,
             "_array": _array,
+            "_join": b"".join,
             "_read_parts": _read_parts,
             "_write_parts": _write_parts,
             "_read_known": tlv.read_known,
@@ -285,7 +283,7 @@ class _Encoder(_Source):
         self.lines.append("return _raw")
         refusal = f"raise _EncodeError({self.schema.name!r}, str(_error)) from None"
         encode: Encode = self.function(
-            "encode(_value)", f"except _struct_error as _error:\n        {refusal}"
+            "encode(_value)", f"except (_struct_error, OverflowError) as _error:\n        {refusal}"
         )
         return encode
 
@@ -317,6 +315,11 @@ class _Encoder(_Source):
             self.parts.append(value)
         elif isinstance(item, Counted):
             self.parts.append(f"_write_parts({value})")
+        elif item.format.endswith("s"):
+            refusal = f"raise _EncodeError({self.schema.name!r}, {value[7:]!r})"
+            size = struct.calcsize(">" + item.format)
+            self.lines.append(f"if {{*map(len, {value})}} - {{{size}}}: {refusal}")
+            self.parts.append(f"_join({value})")
         else:
             self.parts.append(f"_array({item.format!r}, len({value})).pack(*{value})")
 
@@ -416,8 +419,8 @@ def _record_writer(name: str, kind: Kind) -> Encode:
             return _fixed_writer(name, kind)
         case Rest(item):
             return _rest_writer(item)
-        case Truncatable():
-            return tlv.write_truncated
+        case Truncatable(limit):
+            return _truncated_writer(name, limit)
         case BigSize():
             return tlv.write_bigsize
         case Flag():
@@ -425,6 +428,15 @@ def _record_writer(name: str, kind: Kind) -> Encode:
         case Group(cls):
             return group_codec(cls).encode
     raise AssertionError(kind)
+
+
+def _truncated_writer(name: str, limit: int) -> Encode:
+    def write(value: int) -> bytes:
+        if value >> 8 * limit:
+            raise EncodeError(name, str(value))
+        return tlv.write_truncated(value)
+
+    return write
 
 
 def _fixed_writer(name: str, fixed: Fixed) -> Encode:

@@ -38,7 +38,9 @@ class Warning(Message, frozen=True):
     channel_id: ChannelId
     data: CountedBytes = b""
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What it says, safe to show."""
         return printable(self.data)
 
 
@@ -78,7 +80,9 @@ class Error(Message, frozen=True):
     channel_id: ChannelId
     data: CountedBytes = b""
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What it says, safe to show."""
         return printable(self.data)
 
 
