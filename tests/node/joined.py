@@ -1,0 +1,124 @@
+"""Two ends of a connection without channels: what the sale of content needs, and no more.
+
+Messages go through a queue and one reader task per direction, as in the node; a payment looks
+up the invoice and hands over the preimage.
+"""
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from node.stream.ports import CustomHandler, NotConnected, PaymentFailed, SettledCallback
+from wire.crypto import secp256k1
+from wire.crypto.hashes import sha256
+from wire.crypto.secp256k1 import Point, Signature
+from wire.units import Msat
+
+
+@dataclass(frozen=True)
+class JoinedInvoice:
+    payment_hash: bytes
+    payment_secret: bytes
+    amount_msat: Msat | None
+    preimage: bytes
+
+
+@dataclass(frozen=True)
+class JoinedPayment:
+    preimage: bytes
+    amount_msat: Msat
+    fee_msat: Msat
+    route: tuple[Point, ...]
+
+
+@dataclass
+class JoinedNode:
+    """A node that is joined to another one."""
+
+    secret: bytes
+    other: "JoinedNode | None" = None
+    invoices: dict[bytes, JoinedInvoice] = field(default_factory=dict)
+    handlers: dict[int, CustomHandler] = field(default_factory=dict)
+    settled: list[SettledCallback] = field(default_factory=list)
+    payments: list[bytes] = field(default_factory=list)
+    spendable_msat: Msat = Msat(10**12)
+    failures: int = 0
+    """How many payments fail before one succeeds."""
+    bend: Callable[[int, bytes], bytes | None] = lambda _, payload: payload
+    """What becomes of a payload that is sent; None loses it."""
+
+    def __post_init__(self) -> None:
+        self.node_id = secp256k1.point_of(self.secret)
+        self.outbox, self.inbox = trio.open_memory_channel[tuple[int, bytes]](math.inf)
+
+    def sign_digest(self, digest: bytes) -> Signature:
+        return secp256k1.sign(self.secret, digest)
+
+    async def connect(self, node_id: Point, host: str, port: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def on_custom(self, type: int, handler: CustomHandler) -> None:
+        self.handlers[type] = handler
+
+    def on_settled(self, callback: SettledCallback) -> None:
+        self.settled.append(callback)
+
+    async def send_custom(self, peer_id: Point, type: int, payload: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.other is None or self.other.node_id != peer_id:
+            raise NotConnected
+        bent = self.bend(type, payload)
+        if bent is not None:
+            self.outbox.send_nowait((type, bent))
+
+    async def read(self) -> None:
+        assert self.other is not None
+        async for type, payload in self.other.inbox:
+            if type in self.handlers:
+                await self.handlers[type](self.other.node_id, payload)
+
+    async def add_invoice(
+        self, amount_msat: Msat, description: str, *, preimage: bytes | None, expiry_seconds: int
+    ) -> JoinedInvoice:
+        await trio.lowlevel.checkpoint()
+        assert preimage is not None
+        invoice = JoinedInvoice(sha256(preimage), sha256(b"secret", preimage), amount_msat, preimage)
+        self.invoices[invoice.payment_hash] = invoice
+        return invoice
+
+    async def pay(
+        self,
+        payee: Point,
+        payment_hash: bytes,
+        payment_secret: bytes,
+        amount_msat: Msat,
+        *,
+        max_fee_msat: Msat,
+    ) -> JoinedPayment:
+        await trio.lowlevel.checkpoint()
+        self.payments.append(payment_hash)
+        if self.failures:
+            self.failures -= 1
+            raise PaymentFailed("no route just now")
+        assert self.other is not None
+        assert payee == self.other.node_id
+        invoice = self.other.invoices[payment_hash]
+        assert (payment_secret, amount_msat) == (invoice.payment_secret, invoice.amount_msat)
+        for callback in self.other.settled:
+            callback(payment_hash, amount_msat)
+        return JoinedPayment(invoice.preimage, amount_msat, Msat(0), (payee,))
+
+
+@asynccontextmanager
+async def joined() -> AsyncIterator[tuple[JoinedNode, JoinedNode, trio.Nursery]]:
+    """A viewer's node, a provider's node, and a nursery that reads for both."""
+    alice, eric = JoinedNode(b"\x0a" * 32), JoinedNode(b"\x0e" * 32)
+    alice.other, eric.other = eric, alice
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(alice.read)
+        nursery.start_soon(eric.read)
+        yield alice, eric, nursery
+        nursery.cancel_scope.cancel()
