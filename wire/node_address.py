@@ -6,7 +6,9 @@ split, so it stays together as one value.
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, TypeAlias
 
@@ -25,7 +27,7 @@ class BadHostname(DecodeError):
         super().__init__(f"{hostname!r} is no host name")
 
 
-class TrailingBytes(DecodeError):
+class NotOneAddress(DecodeError):
     """One descriptor was expected, and there is more, or none."""
 
     def __init__(self, count: int) -> None:
@@ -118,7 +120,7 @@ def read_address(raw: bytes) -> Address:
     """
     addresses = read_addresses(raw)
     if len(addresses) != 1:
-        raise TrailingBytes(len(addresses))
+        raise NotOneAddress(len(addresses))
     return addresses[0]
 
 
@@ -195,39 +197,31 @@ def announceable(addresses: Iterable[Address]) -> tuple[Address, ...]:
     return tuple(address for _, of_type in sorted(kept.items()) for address in of_type)
 
 
+# A host name or IPv4 address, or an IPv6 address in brackets, with a port or none; or a bare IPv6 address.
+_TEXT = re.compile(
+    r"(?:\[([0-9a-f:.]+)\]|([^][\s:/@%]{1,255}))(?::(\d{1,5}))?|([0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*)",
+    re.ASCII | re.IGNORECASE,
+)
+
+
 def parse(text: str, default_port: int = 9735) -> Address:
-    """The address that a person wrote: `host`, `host:port`, `[ipv6]:port` or a bare IPv6.
+    """The address that a person wrote: `host`, `host:port`, `[ipv6]:port` or a bare IPv6 address.
 
     Raises:
         BadHostname: it is none of them.
     """
-    host, port = _split(text, default_port)
+    found = _TEXT.fullmatch(text)
+    if not found or not text.isascii() or int(found[3] or 0) > 0xFFFF:
+        raise BadHostname(text.encode())
+    host, port = found[1] or found[2] or found[4], int(found[3] or default_port)
     if host.endswith(ONION_SUFFIX):
         return _onion(host, port)
     for cls, reader in ((Ipv4, IPv4Address), (Ipv6, IPv6Address)):
-        try:
+        with suppress(ValueError):
             return cls(str(reader(host)), port)
-        except ValueError:
-            continue
-    if not host.isascii() or not 0 < len(host) < 256 or not set(host).isdisjoint(" :/@[]"):
+    if ":" in host:
         raise BadHostname(text.encode())
     return Dns(host, port)
-
-
-def _split(text: str, default_port: int) -> tuple[str, int]:
-    """Host and port, the host without brackets."""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        colon, port = rest[:1], rest[1:]
-    elif text.count(":") > 1:
-        return text, default_port
-    else:
-        host, colon, port = text.partition(":")
-    if not colon and not port:
-        return host, default_port
-    if colon != ":" or not (port.isascii() and port.isdigit() and int(port) <= 0xFFFF):
-        raise BadHostname(text.encode())
-    return host, int(port)
 
 
 def _onion(host: str, port: int) -> TorV3:

@@ -95,8 +95,9 @@ def group_codec(cls: type) -> Codec:
     return Codec(_Decoder(schema, cls, 0).compile(), _Encoder(schema, None).compile())
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=512)
 def _array(format: str, count: int) -> struct.Struct:
+    """The layout of so many equal items; most commitments have few, none has over 483."""
     return struct.Struct(">" + format * count)
 
 
@@ -228,8 +229,11 @@ class _Decoder(_Source):
         elif isinstance(item, Counted):
             self.lines.append(f"{name}, _at = _read_parts(_raw, {here}, {count})")
         else:
-            self.lines.append(f"{name} = _array({item.format!r}, {count}).unpack_from(_raw, {here})")
-            self.lines.append(f"_at = {here} + {count} * {struct.calcsize('>' + item.format)}")
+            size = struct.calcsize(">" + item.format)
+            # before _array: a count that the bytes cannot hold must not cost us a layout of that size
+            self.lines.append(f"_from = {here}; _at = _from + {count} * {size}")
+            self.lines.append(f"if _at > len(_raw): raise _Truncated({name!r})")
+            self.lines.append(f"{name} = _array({item.format!r}, {count}).unpack_from(_raw, _from)")
 
     def end(self) -> None:
         """What follows the fixed part: records, nothing, or an extension already taken."""
