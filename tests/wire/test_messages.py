@@ -28,7 +28,7 @@ from wire.codec import (
     UnknownEvenRecord,
     WrongMessage,
 )
-from wire.messages.base import Error, Init, Ping, Pong, Unknown, Warning, printable
+from wire.messages.base import Error, Init, PeerStorage, Ping, Pong, Unknown, Warning, printable
 from wire.messages.catalogue import MESSAGES, decode, decode_as, encode
 from wire.schema import schema_of
 
@@ -211,6 +211,13 @@ def test_a_message_has_a_type_and_at_most_65535_bytes() -> None:
     assert decode(encode(largest)) == largest
     with pytest.raises(EncodeError):
         encode(Pong(bytes(MAX_MESSAGE_BYTES - 3)))
+
+
+@bolt("peer-storage.1")
+def test_the_largest_blob_fits_one_message() -> None:
+    assert len(encode(PeerStorage(bytes(65531)))) == MAX_MESSAGE_BYTES
+    with pytest.raises(EncodeError):
+        encode(PeerStorage(bytes(65532)))
 
 
 def test_a_message_can_be_read_from_a_view() -> None:

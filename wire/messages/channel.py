@@ -208,10 +208,7 @@ class MyCurrentFundingLocked(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChannelReestablish(Message, frozen=True):
-    """`channel_reestablish`: what each side has, so that both know what to resend.
-
-    The point is not verified when read: the rule only says valid, and nothing uses it.
-    """
+    """`channel_reestablish`: what each side has, so that both know what to resend."""
 
     TYPE = 136
     channel_id: ChannelId
