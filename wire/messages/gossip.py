@@ -58,7 +58,7 @@ class ChannelAnnouncement(Message, frozen=True):
 
 
 class NodeAnnouncement(Message, frozen=True):
-    """`node_announcement`: a node's name, colour and address descriptors (`wire.addresses`)."""
+    """`node_announcement`: a node's name, colour and address descriptors (`wire.node_address`)."""
 
     TYPE = 257
     signature: Signature

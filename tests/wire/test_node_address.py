@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.bolt import bolt
 from tests.wire.samples import vectors
 from wire.codec import DecodeError, Truncated
-from wire.addresses import (
+from wire.node_address import (
     Address,
     BadHostname,
     Dns,
