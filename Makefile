@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MYPY := $(BIN)/mypy --strict
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test check fmt bench bolt-coverage clean install install-dev
+.PHONY: help demo test check lint fmt bench bolt-coverage clean install install-dev
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,12 +41,15 @@ test: install-dev
 	@$(PYTEST)
 
 #   make check   lint, format, types, house tests and the fast tests
-check: install-dev
-	@$(BIN)/ruff check --quiet
-	@$(BIN)/ruff format --check --quiet
-	@$(MYPY)
+check: lint
 	@$(PYTEST) -q tests/house
 	@$(PYTEST) -q -m "not slow" --ignore=tests/house
+
+#   make lint    lint, format and types alone
+lint: install-dev
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check
+	@$(MYPY)
 
 #   make fmt     put imports and layout in order
 fmt: install-dev
