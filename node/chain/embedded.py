@@ -167,13 +167,13 @@ class Follower:
     async def __anext__(self) -> BlockEvent:
         await trio.lowlevel.checkpoint()
         while True:
-            event = self._next()
+            event = self.step()
             if event is not None:
                 return event
             await self._chain.wait_for_change()
 
-    def _next(self) -> BlockEvent | None:
-        """The next step towards the tip of the best chain, or None when standing on it."""
+    def step(self) -> BlockEvent | None:
+        """The next step towards the tip of the best chain, or None when standing on it; never waits."""
         regtest = self._chain.regtest
         if self._hash is not None and regtest.block_hash(self._height) != self._hash:
             return self._back(self._hash)

@@ -49,9 +49,13 @@ class Payer:
         return transaction
 
     def signed(self, transaction: Transaction) -> Transaction:
-        script_code = p2wpkh_script_code(hash160(PUBKEY))
-        for index, txin in enumerate(transaction.inputs):
-            digest = segwit_v0_sighash(transaction, index, script_code, self.values[txin.outpoint])
-            signature = secp256k1.der_of(secp256k1.sign(SECRET, digest)) + bytes((SIGHASH_ALL,))
-            transaction = transaction.with_witness(index, (signature, PUBKEY))
+        for index in range(len(transaction.inputs)):
+            transaction = self.sign_input(transaction, index)
         return transaction
+
+    def sign_input(self, transaction: Transaction, index: int) -> Transaction:
+        script_code = p2wpkh_script_code(hash160(PUBKEY))
+        value_sat = self.values[transaction.inputs[index].outpoint]
+        digest = segwit_v0_sighash(transaction, index, script_code, value_sat)
+        signature = secp256k1.der_of(secp256k1.sign(SECRET, digest)) + bytes((SIGHASH_ALL,))
+        return transaction.with_witness(index, (signature, PUBKEY))

@@ -1,0 +1,67 @@
+"""The wallet's keys: BIP 32 from a seed, P2WPKH scripts at the places that BIP 84 gives them.
+
+The scripts of the next keys are watched before they are handed out, so that a wallet restored
+from its seed finds its money again.
+"""
+
+from typing import Any
+
+import msgspec
+from embit import bip32
+
+from wire.bitcoin.script import p2wpkh
+from wire.crypto.secp256k1 import Point, Secret
+
+RECEIVE, CHANGE = 0, 1
+LOOKAHEAD = 20
+
+_BITCOIN_COIN_TYPE, _TEST_COIN_TYPE = 0, 1
+
+
+class KeyPath(msgspec.Struct, frozen=True, gc=False):
+    """The last two steps of the derivation."""
+
+    branch: int
+    index: int
+
+
+class WalletKeys:
+    """The keys of one account, and how many of each branch are in use."""
+
+    def __init__(self, seed: bytes, network: str) -> None:
+        coin_type = _BITCOIN_COIN_TYPE if network == "bitcoin" else _TEST_COIN_TYPE
+        account: Any = bip32.HDKey.from_seed(seed).derive(f"m/84h/{coin_type}h/0h")
+        self._branches: list[Any] = [account.derive([branch]) for branch in (RECEIVE, CHANGE)]
+        self._paths: dict[bytes, KeyPath] = {}
+        self._scripts: list[list[bytes]] = [[], []]
+        self.next_index = [0, 0]
+        for branch in (RECEIVE, CHANGE):
+            self.use(branch, 0)
+
+    def use(self, branch: int, next_index: int) -> None:
+        """Count the keys of a branch below this index as handed out, and watch those after."""
+        self.next_index[branch] = max(next_index, self.next_index[branch])
+        scripts = self._scripts[branch]
+        while len(scripts) < self.next_index[branch] + LOOKAHEAD:
+            path = KeyPath(branch, len(scripts))
+            scripts.append(p2wpkh(self.pubkey(path)))
+            self._paths[scripts[-1]] = path
+
+    def new_script(self, branch: int) -> bytes:
+        """The output script of a key that was never handed out."""
+        index = self.next_index[branch]
+        self.use(branch, index + 1)
+        return self._scripts[branch][index]
+
+    def path_of(self, script: bytes) -> KeyPath | None:
+        """The key that an output script pays, if it is one of ours."""
+        return self._paths.get(script)
+
+    def secret(self, path: KeyPath) -> Secret:
+        return bytes(self._key(path).key.secret)
+
+    def pubkey(self, path: KeyPath) -> Point:
+        return bytes(self._key(path).key.get_public_key().sec())
+
+    def _key(self, path: KeyPath) -> Any:
+        return self._branches[path.branch].derive([path.index])
