@@ -56,9 +56,12 @@ def _catching_everything(source: Source) -> Iterator[str]:
     """The functions with an `except:` or an `except Exception:` that does not pass on what it caught."""
     inside = {id(node): name for name, host in definitions(source.tree) for node in ast.walk(host)}
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.ExceptHandler) and not _passes_on(node):
-            if node.type is None or _named(node.type) & EVERYTHING:
-                yield inside.get(id(node), "module")
+        if isinstance(node, ast.ExceptHandler) and _is_of_everything(node) and not _passes_on(node):
+            yield inside.get(id(node), "module")
+
+
+def _is_of_everything(handler: ast.ExceptHandler) -> bool:
+    return handler.type is None or bool(_named(handler.type) & EVERYTHING)
 
 
 def _passes_on(handler: ast.ExceptHandler) -> bool:
