@@ -404,15 +404,25 @@ def receive_ready(channel: Channel, message: ChannelReady) -> Step:
     return Step(_opened(ready), (SAVE,))
 
 
-def confirmed(channel: Channel, secrets: ChannelSecrets, short_channel_id: int) -> Step:
+def mined(channel: Channel, short_channel_id: int | None) -> Step:
+    """The funding transaction is in a block, or with None no longer in one."""
+    return Step(_with(channel, short_channel_id=short_channel_id), (SAVE,))
+
+
+def confirmed(channel: Channel, secrets: ChannelSecrets) -> Step:
     """The funding output is deep enough for us: say so."""
     if channel.is_ready.local:
         return Step(channel)
-    ready = _with(
-        channel, is_ready=channel.is_ready.with_side(LOCAL, True), short_channel_id=short_channel_id
-    )
+    ready = _with(channel, is_ready=channel.is_ready.with_side(LOCAL, True))
+    # channel_ready.2: it carries the point of commitment 1
     message = ChannelReady(channel.id, secrets.per_commitment_point(1))
     return Step(_opened(ready), (SAVE, Send(message)))
+
+
+def funding_spent(channel: Channel, is_agreed: bool) -> Step:
+    """The funding output was spent in a block: by what both agreed on, or by something else."""
+    phase = Phase.CLOSED if is_agreed else Phase.FAILED
+    return Step(_with(channel, phase=phase), (SAVE,))
 
 
 def _opened(channel: Channel) -> Channel:

@@ -121,9 +121,7 @@ def opened_channel(
     stage, proposal = opening.propose(
         house_of_alice, ALL_FEATURES, wish, point_of(b"\x0b" * 32), 0, ours, b"\x01" * 32
     )
-    awaiting, answer = opening.accept(
-        house_of_bob, ALL_FEATURES, proposal, point_of(b"\x0a" * 32), 0, theirs
-    )
+    awaiting, answer = opening.accept(house_of_bob, ALL_FEATURES, proposal, point_of(b"\x0a" * 32), 0, theirs)
     agreed = opening.receive_accept(stage, answer)
     signing, created = opening.fund(agreed, OutPoint(b"\x02" * 32, 1), ours)
     channel_of_bob, signed = opening.receive_created(awaiting, created, theirs)
@@ -131,7 +129,8 @@ def opened_channel(
     bob = Party("bob", channel_of_bob)
     if is_ready:
         for party in (alice, bob):
-            party.take(steps.confirmed(party.channel, party.secrets, 1 << 40))
+            party.take(steps.mined(party.channel, 1 << 40))
+            party.take(steps.confirmed(party.channel, party.secrets))
         drain(alice, bob)
         assert alice.channel.phase is bob.channel.phase is Phase.NORMAL
     return alice, bob

@@ -1,0 +1,220 @@
+"""Opening channels: carrying the stages of `htlc.opening` between peers, wallet and chain."""
+
+import secrets
+from typing import TYPE_CHECKING
+
+import trio
+
+from htlc import opening
+from htlc.channel import Channel
+from htlc.errors import FailChannel, UnacceptableOpening, Warn
+from htlc.opening import Agreed, AwaitingAccept, AwaitingCreated, AwaitingSigned, Negotiated, Wish
+from node.daemon.peer import Peer
+from node.daemon.wallet import FundedTransaction, InsufficientFunds
+from wire.bitcoin.tx import OutPoint, TxOut
+from wire.codec import Message
+from wire.features import ANCHORS, LARGE_CHANNEL, OUR_INIT, SHUTDOWN_ANYSEGWIT, UPFRONT_SHUTDOWN_SCRIPT
+from wire.messages.base import Error
+from wire.messages.channel import AcceptChannel, FundingCreated, FundingSigned, OpenChannel
+
+if TYPE_CHECKING:
+    from node.daemon.switch import Switch
+    from node.daemon.turn import Turn
+
+MOST_STAGES_PER_PEER = 10
+
+
+class OpeningFailed(Exception):
+    """The channel that our user wanted did not come to be."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"the channel was not opened: {why}")
+
+
+class Opening:
+    """One channel that our user waits for."""
+
+    def __init__(self, feerate_per_kw: int) -> None:
+        self.feerate_per_kw = feerate_per_kw
+        self.done = trio.Event()
+        self.channel: Channel | None = None
+        self.error: Exception | None = None
+        self.funding: FundedTransaction | None = None
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.done.set()
+
+    def succeed(self, channel: Channel) -> None:
+        self.channel = channel
+        self.done.set()
+
+
+class Establishment:
+    """All channels that are being opened, by us or by peers."""
+
+    def __init__(self, switch: "Switch") -> None:
+        self._switch = switch
+        # by peer and temporary id; the accepter's stages have no Opening
+        self._stages: dict[tuple[bytes, bytes], tuple[AwaitingAccept | AwaitingCreated, Opening | None]] = {}
+        self._signing: dict[tuple[bytes, bytes], tuple[AwaitingSigned, Opening]] = {}
+        raw = switch.store.meta("next_key_index")
+        self._next_key_index = int.from_bytes(raw, "big") if raw else 0
+
+    async def open(self, peer: Peer, wish: Wish, funding_feerate_per_kw: int) -> Channel:
+        """Open a channel; returns when its funding transaction may be broadcast.
+
+        Raises:
+            OpeningFailed: the peer refused, went away, or something did not hold.
+            UnacceptableOpening: our wish breaks a rule.
+            InsufficientFunds: the wallet cannot pay for it.
+        """
+        attempt = Opening(funding_feerate_per_kw)
+        temporary_id = secrets.token_bytes(32)
+
+        def act(turn: "Turn") -> None:
+            index = self._new_key_index(turn)
+            keys = self._switch.signer.channel_secrets(index)
+            stage, proposal = opening.propose(
+                self._switch.house, _negotiated(peer), wish, peer.node_id, index, keys, temporary_id
+            )
+            self._stages[peer.node_id, temporary_id] = stage, attempt
+            turn.send(peer.node_id, proposal)
+
+        await self._switch.ask(act)
+        await attempt.done.wait()
+        if attempt.error is not None:
+            raise attempt.error
+        assert attempt.channel is not None, "an opening that has not failed has a channel"
+        return attempt.channel
+
+    def _new_key_index(self, turn: "Turn") -> int:
+        index = self._next_key_index
+        self._next_key_index += 1
+        turn.write(lambda: self._switch.store.put_meta("next_key_index", (index + 1).to_bytes(8, "big")))
+        return index
+
+    # --- messages
+
+    def receive(self, turn: "Turn", peer: Peer, message: Message) -> None:
+        """A message of the establishment; whatever it breaks fails the opening alone."""
+        try:
+            match message:
+                case OpenChannel():
+                    self._receive_open(turn, peer, message)
+                case AcceptChannel():
+                    self._receive_accept(turn, peer, message)
+                case FundingCreated():
+                    self._receive_created(turn, peer, message)
+                case FundingSigned():
+                    self._receive_signed(turn, peer, message)
+        except (FailChannel, Warn, InsufficientFunds) as broken:
+            # error-warning.2: before the real id exists an error names the temporary one
+            channel_id = message.channel_id if isinstance(message, FundingSigned) else _temporary_id(message)
+            turn.send(peer.node_id, Error(channel_id, str(broken).encode()))
+            failure = broken if isinstance(broken, InsufficientFunds) else OpeningFailed(str(broken))
+            self._fail(turn, peer.node_id, channel_id, failure)
+
+    def _receive_open(self, turn: "Turn", peer: Peer, message: OpenChannel) -> None:
+        key = peer.node_id, message.temporary_channel_id
+        count = sum(peer_id == peer.node_id for peer_id, _ in self._stages)
+        if count >= MOST_STAGES_PER_PEER or key in self._stages:
+            raise UnacceptableOpening(
+                "temporary_channel_id", message.temporary_channel_id.hex(), "one too many"
+            )
+        index = self._new_key_index(turn)
+        keys = self._switch.signer.channel_secrets(index)
+        stage, answer = opening.accept(
+            self._switch.house, _negotiated(peer), message, peer.node_id, index, keys
+        )
+        self._stages[key] = stage, None
+        turn.send(peer.node_id, answer)
+
+    def _receive_accept(self, turn: "Turn", peer: Peer, message: AcceptChannel) -> None:
+        stage, attempt = self._stages.get((peer.node_id, message.temporary_channel_id), (None, None))
+        if not isinstance(stage, AwaitingAccept) or attempt is None:
+            return
+        agreed = opening.receive_accept(stage, message)
+        outpoint = self._fund(turn, agreed, attempt)
+        keys = self._switch.signer.channel_secrets(stage.key_index)
+        signing, created = opening.fund(agreed, outpoint, keys)
+        del self._stages[peer.node_id, message.temporary_channel_id]
+        self._signing[peer.node_id, signing.channel.id] = signing, attempt
+        turn.send(peer.node_id, created)
+
+    def _fund(self, turn: "Turn", agreed: Agreed, attempt: Opening) -> OutPoint:
+        output = TxOut(agreed.stage.proposal.funding_satoshis, agreed.funding_output_script)
+        wallet, store = self._switch.wallet, self._switch.store
+        funded = wallet.fund((output,), attempt.feerate_per_kw)
+        turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
+        attempt.funding = funded
+        return funded.transaction.outpoint(funded.transaction.outputs.index(output))
+
+    def _receive_created(self, turn: "Turn", peer: Peer, message: FundingCreated) -> None:
+        key = peer.node_id, message.temporary_channel_id
+        stage, _ = self._stages.get(key, (None, None))
+        if not isinstance(stage, AwaitingCreated):
+            return
+        del self._stages[key]
+        keys = self._switch.signer.channel_secrets(stage.key_index)
+        channel, signed = opening.receive_created(stage, message, keys)
+        # funding_created-funding_signed.4: from here on we remember the channel
+        turn.put(channel)
+        turn.send(peer.node_id, signed)
+
+    def _receive_signed(self, turn: "Turn", peer: Peer, message: FundingSigned) -> None:
+        stage, attempt = self._signing.get((peer.node_id, message.channel_id), (None, None))
+        if stage is None or attempt is None:
+            return
+        keys = self._switch.signer.channel_secrets(stage.channel.charter.key_index)
+        channel = opening.receive_signed(stage, message, keys)
+        del self._signing[peer.node_id, message.channel_id]
+        assert attempt.funding is not None, "funding_created came after the transaction was made"
+        turn.put(channel)
+        self._switch.wallet.add(attempt.funding.transaction)
+        turn.writes_once[b"wallet"] = lambda: self._switch.wallet.save(self._switch.store.db)
+        turn.broadcast(attempt.funding.transaction)
+        turn.then(lambda: attempt.succeed(channel))
+
+    # --- failure
+
+    def fail(self, turn: "Turn", peer_id: bytes, channel_id: bytes, why: str) -> None:
+        """The peer sent `error` for a channel that is being opened."""
+        self._fail(turn, peer_id, channel_id, OpeningFailed(f"the peer says: {why}"))
+
+    def forget(self, peer_id: bytes) -> None:
+        """The connection is down: nothing that was not signed yet survives it."""
+        for key in [key for key in (*self._stages, *self._signing) if key[0] == peer_id]:
+            self._give_up(*key, OpeningFailed("the peer went away"))
+
+    def _fail(self, turn: "Turn", peer_id: bytes, channel_id: bytes, error: Exception) -> None:
+        turn.then(lambda: self._give_up(peer_id, channel_id, error))
+
+    def _give_up(self, peer_id: bytes, channel_id: bytes, error: Exception) -> None:
+        _, waiting = self._stages.pop((peer_id, channel_id), (None, None))
+        _, signing = self._signing.pop((peer_id, channel_id), (None, None))
+        for attempt in (waiting, signing):
+            if attempt is not None:
+                if attempt.funding is not None:
+                    self._switch.wallet.release(attempt.funding)
+                attempt.fail(error)
+
+
+def _temporary_id(message: Message) -> bytes:
+    temporary_id: bytes = getattr(message, "temporary_channel_id", b"")
+    return temporary_id
+
+
+def _negotiated(peer: Peer) -> Negotiated:
+    """What both our init and the peer's allow."""
+
+    def both(name: str) -> bool:
+        return OUR_INIT.has(name) and peer.features.has(name)
+
+    return Negotiated(
+        large_channels=both(LARGE_CHANNEL),
+        anchors=both(ANCHORS),
+        upfront_shutdown=both(UPFRONT_SHUTDOWN_SCRIPT),
+        shutdown_anysegwit=both(SHUTDOWN_ANYSEGWIT),
+    )

@@ -1,0 +1,126 @@
+"""What others may pay us for: invoices, and payments that came without one (keysend)."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from htlc.ladder import Htlc
+from htlc.relay import Owed, Take
+from wire.crypto.hashes import sha256
+from wire.units import Msat
+
+if TYPE_CHECKING:
+    from node.daemon.store import Store
+    from node.daemon.turn import Turn
+
+DEFAULT_EXPIRY_SECONDS = 3600
+DEFAULT_FINAL_DELTA_BLOCKS = 18
+
+
+class InvoiceExists(Exception):
+    """There is an invoice with this payment hash already."""
+
+    def __init__(self, payment_hash: bytes) -> None:
+        self.payment_hash = payment_hash
+        super().__init__(f"an invoice with payment hash {payment_hash.hex()} exists already")
+
+
+class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
+    """An invoice of ours, and how it was paid."""
+
+    payment_hash: bytes
+    payment_preimage: bytes
+    payment_secret: bytes
+    amount_msat: Msat | None  # None: the payer chooses
+    description: str
+    created_at: int
+    expiry_seconds: int = DEFAULT_EXPIRY_SECONDS
+    min_final_cltv_expiry_delta: int = DEFAULT_FINAL_DELTA_BLOCKS
+    received_msat: Msat | None = None
+    paid_at: int | None = None
+    is_keysend: bool = False
+
+    @property
+    def is_paid(self) -> bool:
+        return self.received_msat is not None
+
+    def is_expired(self, now_seconds: float) -> bool:
+        return now_seconds > self.created_at + self.expiry_seconds
+
+
+class Invoices:
+    """All invoices, in memory and on disk."""
+
+    def __init__(self, store: "Store", now: Callable[[], float]) -> None:
+        self._store, self._now = store, now
+        rows = (msgspec.msgpack.decode(raw, type=InvoiceRow) for raw in store.values("invoices"))
+        self.rows = {row.payment_hash: row for row in rows}
+        self.on_settled: list[Callable[[InvoiceRow], None]] = []
+
+    def add(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
+        """Make an invoice known; it is durable when the turn is.
+
+        Raises:
+            InvoiceExists: the payment hash is taken.
+        """
+        if row.payment_hash in self.rows:
+            raise InvoiceExists(row.payment_hash)
+        self._put(turn, row)
+        return row
+
+    def owed(self, payment_hash: bytes) -> Owed | None:
+        """What an HTLC with this hash must bring."""
+        row = self.rows.get(payment_hash)
+        if row is None:
+            return None
+        return Owed(
+            row.payment_preimage,
+            row.payment_secret,
+            row.amount_msat,
+            row.min_final_cltv_expiry_delta,
+            is_open=not row.is_paid and not row.is_expired(self._now()),
+        )
+
+    def settle(self, turn: "Turn", htlc: Htlc, take: Take) -> None:
+        """Note that the HTLC paid it."""
+        now = int(self._now())
+        row = self.rows.get(htlc.payment_hash) or InvoiceRow(
+            payment_hash=htlc.payment_hash,
+            payment_preimage=take.payment_preimage,
+            payment_secret=b"",
+            amount_msat=None,
+            description="",
+            created_at=now,
+            is_keysend=True,
+        )
+        paid = msgspec.structs.replace(row, received_msat=htlc.amount_msat, paid_at=now)
+        self._put(turn, paid)
+        for callback in self.on_settled:
+            turn.then(lambda call=callback: call(paid))  # type: ignore[misc]
+
+    def _put(self, turn: "Turn", row: InvoiceRow) -> None:
+        self.rows[row.payment_hash] = row
+        turn.write(lambda: self._store.put_value("invoices", row.payment_hash, row))
+
+
+def new_invoice(
+    payment_preimage: bytes,
+    payment_secret: bytes,
+    amount_msat: Msat | None,
+    description: str,
+    now_seconds: float,
+    expiry_seconds: int = DEFAULT_EXPIRY_SECONDS,
+    min_final_cltv_expiry_delta: int = DEFAULT_FINAL_DELTA_BLOCKS,
+) -> InvoiceRow:
+    """An invoice that nobody has paid yet."""
+    return InvoiceRow(
+        payment_hash=sha256(payment_preimage),
+        payment_preimage=payment_preimage,
+        payment_secret=payment_secret,
+        amount_msat=amount_msat,
+        description=description,
+        created_at=int(now_seconds),
+        expiry_seconds=expiry_seconds,
+        min_final_cltv_expiry_delta=min_final_cltv_expiry_delta,
+    )

@@ -1,0 +1,284 @@
+"""One connection: handshake, init, frames in and out, liveness (BOLT 8, BOLT 1).
+
+Writes are coalesced: `send` seals into a list, and one task hands the whole list to the
+kernel. Reads take 64 KiB and open every frame in it. A message costs no task, no lock and no
+memory channel (DESIGN §6).
+"""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import trio
+
+from node.daemon.signer import Signer
+from wire.codec import DecodeError, Message
+from wire.features import OUR_INIT, Features, MissingDependency, UnknownRequiredFeature, check_features
+from wire.messages.base import Init, Ping, Pong, Unknown, Warning
+from wire.messages.catalogue import decode, encode
+from wire.noise import BadFrame, HandshakeFailed, Initiator, Responder, Transport
+
+READ_BYTES = 65536
+HANDSHAKE_SECONDS = 15
+PING_AFTER_SECONDS = 30
+DEAD_AFTER_SECONDS = 75
+MOST_UNSENT_BYTES = 64 << 20
+BULK_UNSENT_BYTES = 1 << 20
+MOST_PONG_BYTES = 65532
+FIRST_CUSTOM_TYPE = 32768
+ALL_CHANNELS = bytes(32)
+
+log = logging.getLogger("rill.peer")
+
+MessageHandler: TypeAlias = Callable[["Peer", Message, bytes], Awaitable[None] | None]
+CustomHandler: TypeAlias = Callable[[bytes, bytes], Awaitable[None]]
+
+
+class PeerGone(Exception):
+    """The connection is closed, or was never made."""
+
+    def __init__(self, peer_id: bytes, why: str) -> None:
+        self.peer_id, self.why = peer_id, why
+        super().__init__(f"not connected to {peer_id.hex()[:16]}…: {why}")
+
+
+class Incompatible(Exception):
+    """The peer's init names a chain or demands a feature that we do not have."""
+
+
+_FAILED_GREETINGS = (
+    HandshakeFailed,
+    BadFrame,
+    Incompatible,
+    DecodeError,
+    OSError,
+    trio.TooSlowError,
+    trio.BrokenResourceError,
+)
+
+
+class Peer:
+    """A peer that we are connected to and have exchanged `init` with."""
+
+    def __init__(
+        self,
+        node_id: bytes,
+        stream: trio.SocketStream,
+        transport: Transport,
+        their: Init,
+        early: list[bytes],
+    ) -> None:
+        self.node_id = node_id
+        self._early = early  # what came in one read with init
+        self.features: Features = their.all_features()
+        self._stream, self._transport = stream, transport
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._wake_writer = trio.Event()
+        self._drained = trio.Event()
+        self._heard_at = trio.current_time()
+        self._is_closing = False
+        self.gone_because = "the connection ended"
+
+    # --- out
+
+    def send(self, message: Message) -> None:
+        """Queue a message; it leaves in order with all others."""
+        self.send_raw(encode(message))
+
+    def send_raw(self, raw: bytes) -> None:
+        """Queue an encoded message."""
+        if self._is_closing:
+            return
+        if self._unsent_bytes > MOST_UNSENT_BYTES:
+            self.close("it does not read what we send")
+            return
+        frame = self._transport.seal(raw)
+        self._unsent.append(frame)
+        self._unsent_bytes += len(frame)
+        self._wake_writer.set()
+
+    async def send_bulk(self, raw: bytes) -> None:
+        """Queue an encoded message once little enough is unsent."""
+        while self._unsent_bytes > BULK_UNSENT_BYTES and not self._is_closing:
+            await self._drained.wait()
+        if self._is_closing:
+            raise PeerGone(self.node_id, self.gone_because)
+        self.send_raw(raw)
+
+    def warn(self, why: str, channel_id: bytes = ALL_CHANNELS) -> None:
+        """Tell the peer what it did wrong, and close once that is sent."""
+        log.info("warning a peer", extra={"peer": self.node_id.hex(), "why": why})
+        self.send(Warning(channel_id, why.encode()))
+        self.close(why)
+
+    def close(self, why: str) -> None:
+        """Close once everything queued is sent."""
+        if not self._is_closing:
+            self.gone_because = why
+            self._is_closing = True
+            self._wake_writer.set()
+
+    async def _write(self) -> None:
+        while True:
+            if not self._unsent:
+                if self._is_closing:
+                    return
+                await self._wake_writer.wait()
+                self._wake_writer = trio.Event()
+                continue
+            frames, self._unsent, self._unsent_bytes = self._unsent, [], 0
+            self._drained.set()
+            self._drained = trio.Event()
+            await self._stream.send_all(b"".join(frames))
+
+    # --- in
+
+    async def run(self, on_message: MessageHandler, custom: dict[int, CustomHandler]) -> None:
+        """Serve the connection until it ends, for whatever reason."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_written, nursery.cancel_scope)
+                nursery.start_soon(self._keep_alive)
+                await self._read(on_message, custom)
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._is_closing = True
+            self._drained.set()
+            await trio.aclose_forcefully(self._stream)
+
+    async def _until_written(self, scope: trio.CancelScope) -> None:
+        await self._write()
+        scope.cancel()
+
+    async def _read(self, on_message: MessageHandler, custom: dict[int, CustomHandler]) -> None:
+        for raw in self._early:
+            await self._take(raw, on_message, custom)
+        while not self._is_closing:
+            received = await self._stream.receive_some(READ_BYTES)
+            if not received:
+                return
+            self._heard_at = trio.current_time()
+            try:
+                messages = self._transport.feed(received)
+            except BadFrame as broken:
+                self.gone_because = str(broken)
+                return
+            for raw in messages:
+                await self._take(raw, on_message, custom)
+
+    async def _take(self, raw: bytes, on_message: MessageHandler, custom: dict[int, CustomHandler]) -> None:
+        number = int.from_bytes(raw[:2], "big")
+        if number >= FIRST_CUSTOM_TYPE and number in custom:
+            await custom[number](self.node_id, raw[2:])
+            return
+        try:
+            message = decode(raw)
+        except DecodeError as error:
+            # framing-tlv.3, framing-tlv.4: a known message that is malformed closes the connection
+            self.warn(str(error))
+            return
+        match message:
+            case Unknown(is_even=True):
+                # framing-tlv.3: an unknown even message closes the connection
+                self.warn(f"unknown message {message.type} must be understood")
+            case Unknown() | Pong():
+                pass
+            case Ping(num_pong_bytes=wanted):
+                # ping-pong.1
+                if wanted < MOST_PONG_BYTES:
+                    self.send(Pong(ignored=bytes(wanted)))
+            case _:
+                waiting = on_message(self, message, raw)
+                if waiting is not None:
+                    await waiting
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await trio.sleep(PING_AFTER_SECONDS)
+            silent_seconds = trio.current_time() - self._heard_at
+            if silent_seconds > DEAD_AFTER_SECONDS:
+                # ping-pong.2: silence closes the connection, and fails no channel
+                self.gone_because = "it has gone silent"
+                await trio.aclose_forcefully(self._stream)
+                return
+            if silent_seconds > PING_AFTER_SECONDS / 2:
+                self.send(Ping(num_pong_bytes=1))
+
+
+async def call(stream: trio.SocketStream, signer: Signer, node_id: bytes, init: Init) -> Peer:
+    """Make the outgoing handshake and exchange init.
+
+    Raises:
+        PeerGone: it is not who we meant, or not compatible.
+    """
+    try:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            # b8-transport.3: a fresh key for each session
+            initiator = Initiator(signer.node_secret, node_id, secrets.token_bytes(32))
+            await stream.send_all(initiator.act_one())
+            last_act, transport = initiator.receive_act_two(await _exactly(stream, 50))
+            await stream.send_all(last_act)
+            return await _introduce(stream, transport, node_id, init)
+    except _FAILED_GREETINGS as error:
+        await trio.aclose_forcefully(stream)
+        raise PeerGone(node_id, str(error) or "no answer") from None
+
+
+async def answer(stream: trio.SocketStream, signer: Signer, init: Init) -> Peer:
+    """Make the incoming handshake and exchange init.
+
+    Raises:
+        PeerGone: the caller failed at it.
+    """
+    node_id = b""
+    try:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            responder = Responder(signer.node_secret, secrets.token_bytes(32))
+            await stream.send_all(responder.receive_act_one(await _exactly(stream, 50)))
+            node_id, transport = responder.receive_act_three(await _exactly(stream, 66))
+            return await _introduce(stream, transport, node_id, init)
+    except _FAILED_GREETINGS as error:
+        await trio.aclose_forcefully(stream)
+        raise PeerGone(node_id, str(error) or "no answer") from None
+
+
+async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        more = await stream.receive_some(size - len(received))
+        if not more:
+            raise trio.BrokenResourceError("the connection ended during the handshake")
+        received += more
+    return received
+
+
+async def _introduce(stream: trio.SocketStream, transport: Transport, node_id: bytes, init: Init) -> Peer:
+    """Send our init, and read theirs: nothing else may come first."""
+    await stream.send_all(transport.seal(encode(init)))
+    messages: list[bytes] = []
+    while not messages:
+        received = await stream.receive_some(READ_BYTES)
+        if not received:
+            raise Incompatible("it hung up instead of sending init")
+        messages = transport.feed(received)
+    their = decode(messages[0])
+    if not isinstance(their, Init):
+        # init.1
+        raise Incompatible("its first message is not init")
+    _check_compatible(their, init)
+    return Peer(node_id, stream, transport, their, messages[1:])
+
+
+def _check_compatible(their: Init, ours: Init) -> None:
+    features = their.all_features()
+    try:
+        # init.3
+        check_features(features, OUR_INIT)
+    except (UnknownRequiredFeature, MissingDependency) as error:
+        raise Incompatible(str(error)) from None
+    if their.networks and ours.networks and not set(their.networks) & set(ours.networks):
+        raise Incompatible("it is on another chain")

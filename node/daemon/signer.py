@@ -1,0 +1,47 @@
+"""All secrets of a node, derived from one seed.
+
+Every branch is a hash of the seed under its own tag, so that one leaked channel tells nothing
+of another, and a seed alone restores every key.
+"""
+
+from functools import lru_cache
+
+from htlc.keys import ChannelSecrets
+from wire.crypto import secp256k1
+from wire.crypto.hashes import sha256, tagged_hash
+
+
+class Signer:
+    """The node's keys. It hands channel secrets to the pure cores, and signs as the node."""
+
+    def __init__(self, seed: bytes) -> None:
+        assert len(seed) == 32, "a seed is 32 bytes"
+        self._seed = seed
+        self.node_secret = _secret(seed, "node", 0)
+        self.node_id = secp256k1.point_of(self.node_secret)
+        self.channel_secrets = lru_cache(maxsize=4096)(self._channel_secrets)
+
+    def _channel_secrets(self, key_index: int) -> ChannelSecrets:
+        """The secrets of our channel with this number."""
+        names = ("funding", "revocation", "payment", "delayed_payment", "htlc", "shachain")
+        return ChannelSecrets(*(_secret(self._seed, name, key_index) for name in names))
+
+    @property
+    def wallet_seed(self) -> bytes:
+        """The seed of the on-chain wallet (BIP 32)."""
+        return tagged_hash(b"rill/wallet", self._seed)
+
+    def preimage(self, number: int) -> bytes:
+        """A preimage that nobody else can guess, one for each number."""
+        return sha256(tagged_hash(b"rill/preimage", self._seed), number.to_bytes(8, "big"))
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Sign 32 bytes as the node."""
+        return secp256k1.sign(self.node_secret, digest)
+
+
+def _secret(seed: bytes, purpose: str, number: int) -> bytes:
+    secret = tagged_hash(f"rill/{purpose}".encode(), seed + number.to_bytes(8, "big"))
+    while not secp256k1.is_secret(secret):  # one in 2^128
+        secret = sha256(secret)
+    return secret

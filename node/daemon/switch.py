@@ -1,0 +1,279 @@
+"""The owner loop: one task owns all channels of the node (DESIGN §3).
+
+No locks and no callbacks into channels: whoever wants something changed leaves an event, and
+the loop drains what waits, stages it in one `Turn`, commits once, and releases the messages.
+Under load a turn takes many events, so one commitment_signed covers many HTLCs and one fsync
+many channels.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import trio
+
+from htlc import closing, steps
+from htlc.channel import Channel, Phase
+from htlc.errors import ChannelError
+from htlc.opening import House
+from htlc.relay import Toll
+from htlc.steps import Climate
+from node.daemon.establish import Establishment
+from node.daemon.invoices import Invoices
+from node.daemon.ledger import Ledger
+from node.daemon.payments import Payments
+from node.daemon.peer import Peer
+from node.daemon.signer import Signer
+from node.daemon.store import Store
+from node.daemon.turn import Turn
+from node.daemon.wallet import Wallet
+from wire.bitcoin.tx import Transaction
+from wire.codec import Message
+from wire.features import SHUTDOWN_ANYSEGWIT
+from wire.messages.base import Error, Warning
+from wire.messages.channel import (
+    AcceptChannel,
+    ClosingSigned,
+    FundingCreated,
+    FundingSigned,
+    OpenChannel,
+    Shutdown,
+)
+
+log = logging.getLogger("rill.switch")
+
+T = TypeVar("T")
+MOST_EVENTS_PER_TURN = 2000
+MOST_WAITING_EVENTS = 10_000
+ALL_CHANNELS = bytes(32)
+
+
+class Request(Generic[T]):
+    """Something our own side asks of the loop; answered once the turn is durable."""
+
+    __slots__ = ("act", "answered", "error", "result")
+
+    def __init__(self, act: Callable[[Turn], T]) -> None:
+        self.act = act
+        self.answered = trio.Event()
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class Switch:
+    """All channels of a node, and the only task that changes them."""
+
+    def __init__(
+        self, store: Store, signer: Signer, wallet: Wallet, house: House, toll: Toll, now: Callable[[], float]
+    ) -> None:
+        self.store, self.signer, self.wallet, self.house, self.now = store, signer, wallet, house, now
+        self.default_toll = toll
+        self.tolls: dict[bytes, Toll] = {}
+        self.channels: dict[bytes, Channel] = {channel.id: channel for channel in store.channels()}
+        self.by_scid = {c.short_channel_id: c.id for c in self.channels.values() if c.short_channel_id}
+        self.channel_updates: dict[int, bytes] = {}
+        self.peers: dict[bytes, Peer] = {}
+        self.invoices, self.payments = Invoices(store, now), Payments(store, now)
+        self.ledger, self.establishment = Ledger(store), Establishment(self)
+        self.wants_close: set[bytes] = set()
+        self.height = 0
+        self.closing_feerate_per_kw = 1000
+        self.to_broadcast: deque[Transaction] = deque()
+        self.on_channels_changed: list[Callable[[list[Channel]], None]] = []
+        self._inbox: deque[tuple[Peer, Message] | Request[Any]] = deque()
+        self._wake, self._has_room = trio.Event(), trio.Event()
+        self.broadcast_wake = trio.Event()
+
+    # --- what leaves events
+
+    def deliver(self, peer: Peer, message: Message) -> None:
+        """Leave a message of a peer."""
+        self._inbox.append((peer, message))
+        self._wake.set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether peers should wait before they leave more."""
+        return len(self._inbox) >= MOST_WAITING_EVENTS
+
+    async def wait_for_room(self) -> None:
+        """Wait until the loop has caught up."""
+        while self.is_full:
+            await self._has_room.wait()
+
+    async def ask(self, act: Callable[[Turn], T]) -> T:
+        """Run `act` in a turn; return its result once that turn is durable.
+
+        Raises:
+            whatever `act` raises, with nothing changed.
+        """
+        request = Request(act)
+        self._inbox.append(request)
+        self._wake.set()
+        await request.answered.wait()
+        if request.error is not None:
+            raise request.error
+        return request.result  # type: ignore[return-value]
+
+    # --- the loop
+
+    async def run(self) -> None:
+        """Turn until cancelled."""
+        while True:
+            if not self._inbox:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            self._turn()
+            await trio.lowlevel.checkpoint()
+
+    def _turn(self) -> None:
+        turn, requests = Turn(self), []
+        for _ in range(min(len(self._inbox), MOST_EVENTS_PER_TURN)):
+            event = self._inbox.popleft()
+            if isinstance(event, Request):
+                self._run_request(turn, event)
+                requests.append(event)
+            elif event[0].node_id in self.peers:
+                self._receive(turn, *event)
+        turn.finish()
+        self._commit(turn)
+        self._swap(turn)
+        self._release(turn)
+        for request in requests:
+            request.answered.set()
+        self._has_room.set()
+        self._has_room = trio.Event()
+
+    @staticmethod
+    def _run_request(turn: Turn, request: Request[Any]) -> None:
+        try:
+            request.result = request.act(turn)
+        except Exception as error:  # noqa: BLE001 - the boundary of the asking task, which gets it
+            request.error = error
+
+    def _commit(self, turn: Turn) -> None:
+        if not (turn.saved or turn.rows or turn.writes_once):
+            return
+        with self.store.transaction():
+            for channel_id in turn.saved:
+                self.store.put_channel(turn.staged[channel_id])
+            for row in turn.rows:
+                row()
+            for row in turn.writes_once.values():
+                row()
+
+    def _swap(self, turn: Turn) -> None:
+        self.channels.update(turn.staged)
+        for channel in turn.staged.values():
+            if channel.short_channel_id is not None:
+                self.by_scid[channel.short_channel_id] = channel.id
+        if turn.staged:
+            changed = list(turn.staged.values())
+            for callback in self.on_channels_changed:
+                callback(changed)
+
+    def _release(self, turn: Turn) -> None:
+        for peer_id, message in turn.outgoing:
+            peer = self.peers.get(peer_id)
+            if peer is not None:
+                peer.send(message)
+        for peer_id, channel_id, why in turn.warned:
+            if peer_id in self.peers:
+                self.peers[peer_id].warn(why, channel_id)
+        if turn.broadcasts:
+            self.to_broadcast.extend(turn.broadcasts)
+            self.broadcast_wake.set()
+        for act in turn.after:
+            act()
+
+    # --- messages of peers
+
+    def _receive(self, turn: Turn, peer: Peer, message: Message) -> None:
+        match message:
+            case OpenChannel() | AcceptChannel() | FundingCreated() | FundingSigned():
+                self.establishment.receive(turn, peer, message)
+            case Error():
+                self._receive_error(turn, peer, message)
+            case Warning():
+                log.warning("a peer warns", extra={"peer": peer.node_id.hex(), "text": message.text})
+            case _:
+                self._receive_for_channel(turn, peer, message)
+
+    def _receive_for_channel(self, turn: Turn, peer: Peer, message: Message) -> None:
+        channel_id: bytes = getattr(message, "channel_id", b"")
+        channel = turn.channel(channel_id)
+        if channel is None or channel.charter.peer_id != peer.node_id:
+            turn.send(peer.node_id, Error(channel_id, b"no such channel"))
+            return
+        turn.guard(peer.node_id, channel_id, lambda: self._step(turn, peer, channel, message))
+
+    def _step(self, turn: Turn, peer: Peer, channel: Channel, message: Message) -> None:
+        secrets = self.signer.channel_secrets(channel.charter.key_index)
+        match message:
+            case Shutdown():
+                is_anysegwit = peer.features.has(SHUTDOWN_ANYSEGWIT)
+                turn.take(closing.receive_shutdown(channel, message, is_anysegwit))
+            case ClosingSigned():
+                turn.take(closing.receive_closing_signed(channel, message, secrets))
+            case _:
+                turn.take(steps.receive(channel, message, secrets, self.climate))
+
+    def _receive_error(self, turn: Turn, peer: Peer, message: Error) -> None:
+        log.warning("a peer fails a channel", extra={"peer": peer.node_id.hex(), "text": message.text})
+        self.establishment.fail(turn, peer.node_id, message.channel_id, message.text)
+        for channel in list(self.channels.values()):
+            # error-warning.1: the channel named, or with the all-zero id every channel of the peer
+            is_meant = message.channel_id in (channel.id, ALL_CHANNELS)
+            if is_meant and channel.charter.peer_id == peer.node_id:
+                turn.fail_channel(turn.channel(channel.id) or channel, message.text, is_told=False)
+
+    # --- what turns ask
+
+    @property
+    def climate(self) -> Climate:
+        """What the world outside says now."""
+        return Climate(self.height, self.house.lowest_feerate_per_kw, self.house.highest_feerate_per_kw)
+
+    def toll_of(self, channel: Channel) -> Toll:
+        """What we ask for passing HTLCs on over this channel."""
+        return self.tolls.get(channel.id, self.default_toll)
+
+    def new_script(self, turn: Turn) -> bytes:
+        """A fresh script of our wallet, durable with the turn."""
+        script = self.wallet.new_script()
+        turn.writes_once[b"wallet"] = lambda: self.wallet.save(self.store.db)
+        return script
+
+    # --- peers come and go
+
+    def add_peer(self, peer: Peer) -> None:
+        """A connection is up; an older one to the same node is closed."""
+        older = self.peers.get(peer.node_id)
+        if older is not None:
+            older.close("replaced by a newer connection")
+        self.peers[peer.node_id] = peer
+
+    def drop_peer(self, peer: Peer) -> None:
+        """A connection is down."""
+        if self.peers.get(peer.node_id) is peer:
+            del self.peers[peer.node_id]
+            self.establishment.forget(peer.node_id)
+
+    # --- what our user asks
+
+    async def close_channel(self, channel_id: bytes) -> None:
+        """Begin a cooperative close.
+
+        Raises:
+            ChannelError: there is no such channel, or it is closing already.
+        """
+
+        def act(turn: Turn) -> None:
+            channel = turn.channel(channel_id)
+            if channel is None or channel.phase not in (Phase.NORMAL, Phase.AWAITING_FUNDING):
+                raise ChannelError("there is no open channel with that id")
+            self.wants_close.add(channel_id)
+            turn.staged.setdefault(channel_id, channel)
+
+        await self.ask(act)

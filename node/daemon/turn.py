@@ -1,0 +1,262 @@
+"""One turn of the owner loop: everything it changes, staged until one commit (DESIGN §3).
+
+A turn takes many events, steps the channels they concern, and steps other channels for what
+follows: an HTLC that became irrevocable here is offered there, a preimage learned there
+fulfils here, all in the same set. Then the set is made durable, swapped in, and only then its
+messages leave. A crash leaves the old state with nothing said, or the new one with silence.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from htlc import closing, steps
+from htlc.channel import Channel, Phase
+from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch
+from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, Warn
+from htlc.ladder import LOCAL, Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
+from htlc.relay import Exit, Fail, Forward, Receive, Take, accept, decide, failed
+from htlc.transactions import funding_witness
+from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
+from wire.bitcoin.tx import Transaction
+from wire.codec import Message
+from wire.crypto import secp256k1
+from wire.messages.base import Error
+
+if TYPE_CHECKING:
+    from node.daemon.switch import Switch
+
+log = logging.getLogger("rill.switch")
+
+
+class Turn:
+    """What one turn has staged so far."""
+
+    def __init__(self, switch: "Switch") -> None:
+        self.switch = switch
+        self.staged: dict[bytes, Channel] = {}
+        self.saved: dict[bytes, None] = {}
+        self.outgoing: list[tuple[bytes, Message]] = []
+        self.rows: list[Callable[[], None]] = []
+        self.writes_once: dict[bytes, Callable[[], None]] = {}
+        self.after: list[Callable[[], None]] = []
+        self.broadcasts: list[Transaction] = []
+        self.warned: list[tuple[bytes, bytes, str]] = []
+
+    # --- staging
+
+    def channel(self, channel_id: bytes) -> Channel | None:
+        """The channel as this turn has left it so far."""
+        return self.staged.get(channel_id) or self.switch.channels.get(channel_id)
+
+    def put(self, channel: Channel) -> None:
+        """Stage a value that must be durable before this turn's messages leave."""
+        self.staged[channel.id] = channel
+        self.saved[channel.id] = None
+
+    def send(self, peer_id: bytes, message: Message) -> None:
+        """Queue a message for after the commit."""
+        self.outgoing.append((peer_id, message))
+
+    def write(self, row: Callable[[], None]) -> None:
+        """Add a write to the commit."""
+        self.rows.append(row)
+
+    def then(self, act: Callable[[], None]) -> None:
+        """Do something once this turn is durable."""
+        self.after.append(act)
+
+    def take(self, step: Step) -> None:
+        """Stage the step's value and carry out its effects."""
+        self.staged[step.channel.id] = step.channel
+        for effect in step.effects:
+            self._carry_out(step.channel.id, effect)
+
+    def _carry_out(self, channel_id: bytes, effect: Effect) -> None:
+        match effect:
+            case Save():
+                self.saved[channel_id] = None
+            case Send(message=message):
+                self.send(self.staged[channel_id].charter.peer_id, message)
+            case Offer(htlc=htlc):
+                self.settle_incoming(channel_id, htlc)
+            case Settle(htlc=htlc):
+                self.settle_outgoing(htlc)
+            case Broadcast(transaction=transaction):
+                self.broadcast(transaction)
+            case Watch():
+                pass  # the chain's follower reads what to watch from the channels themselves
+
+    def broadcast(self, transaction: Transaction) -> None:
+        """Give a transaction to the chain once the reason for it is durable."""
+        self.write(lambda: self.switch.store.put_broadcast(transaction))
+        self.broadcasts.append(transaction)
+
+    # --- HTLCs on their way
+
+    def settle_incoming(self, channel_id: bytes, htlc: Htlc) -> None:
+        """Decide an HTLC of a peer that is irrevocable, and carry the decision out."""
+        switch = self.switch
+        decision = decide(htlc, switch.signer.node_secret, switch.height, self.exit_of)
+        channel = self.staged.get(channel_id) or switch.channels[channel_id]
+        self.put(steps.decided(channel, htlc.id, decision.shared_secret))
+        match decision:
+            case Forward():
+                self._forward(channel_id, htlc, decision)
+            case Receive():
+                self._receive(channel_id, htlc, decision)
+            case Fail(outcome=outcome):
+                self.remove(channel_id, htlc.id, outcome)
+
+    def exit_of(self, short_channel_id: int) -> Exit | None:
+        """Our channel of that id as somebody's next hop."""
+        channel_id = self.switch.by_scid.get(short_channel_id)
+        channel = self.channel(channel_id) if channel_id else None
+        if channel is None:
+            return None
+        toll = self.switch.toll_of(channel)
+        is_usable = channel.is_usable and channel.charter.peer_id in self.switch.peers
+        return Exit(channel.id, toll, is_usable, self.switch.channel_updates.get(short_channel_id, b""))
+
+    def _forward(self, channel_id: bytes, htlc: Htlc, forward: Forward) -> None:
+        outgoing = self.channel(forward.exit.channel_id)
+        assert outgoing is not None, "an exit is one of our channels"
+        origin = Forwarded(channel_id, htlc.id, forward.shared_secret, forward.fee_msat)
+        try:
+            step = steps.offer(
+                outgoing,
+                forward.amount_msat,
+                htlc.payment_hash,
+                forward.cltv_expiry,
+                forward.onion,
+                origin,
+            )
+        except (CannotOffer, NotUsable):
+            update = forward.exit.channel_update
+            failure = Failure(FailureCode.temporary_channel_failure, channel_update=update)
+            self.remove(channel_id, htlc.id, failed(forward.shared_secret, failure).outcome)
+            return
+        self.take(step)
+        self.saved[outgoing.id] = None
+
+    def _receive(self, channel_id: bytes, htlc: Htlc, receive: Receive) -> None:
+        invoices = self.switch.invoices
+        answer = accept(htlc, receive, invoices.owed(htlc.payment_hash), self.switch.height)
+        if isinstance(answer, Take):
+            invoices.settle(self, htlc, answer)
+            self.remove(channel_id, htlc.id, Fulfilled(answer.payment_preimage))
+        else:
+            self.remove(channel_id, htlc.id, answer.outcome)
+
+    def remove(self, channel_id: bytes, htlc_id: int, outcome: Outcome) -> None:
+        """Fulfil or fail an incoming HTLC; one that is gone already is left alone."""
+        channel = self.channel(channel_id)
+        if channel is None:
+            return
+        try:
+            step = steps.remove(channel, htlc_id, outcome)
+        except NotRemovable:
+            log.info("an HTLC was settled twice", extra={"channel": channel_id.hex(), "htlc": htlc_id})
+            return
+        self.take(step)
+        self.saved[channel_id] = None
+
+    def settle_outgoing(self, htlc: Htlc) -> None:
+        """Carry the outcome of an HTLC that we offered to where it came from."""
+        origin, outcome = htlc.origin, htlc.outcome
+        assert origin is not None, "we know why we offered it"
+        assert outcome is not None, "it has ended"
+        if not isinstance(origin, Forwarded):
+            self.switch.payments.settle(self, origin.attempt_id, outcome)
+            return
+        if isinstance(outcome, Fulfilled):
+            self.switch.ledger.earn(self, origin, htlc)
+        self.remove(origin.channel_id, origin.htlc_id, _upstream(outcome, origin.shared_secret))
+
+    # --- trouble
+
+    def fail_channel(self, channel: Channel, why: str, is_told: bool = True) -> None:
+        """Send `error` and go to chain with our latest commitment (BOLT 1, BOLT 5)."""
+        if channel.phase in (Phase.FAILED, Phase.CLOSED):
+            return
+        log.warning("failing a channel", extra={"channel": channel.id.hex(), "why": why})
+        if is_told:
+            # error-warning.2
+            self.send(channel.charter.peer_id, Error(channel.id, why.encode()))
+        if channel.phase is not Phase.CLOSING:
+            self.broadcast(self._latest_commitment(channel))
+            self.put(_in_phase(channel, Phase.FAILED))
+
+    def _latest_commitment(self, channel: Channel) -> Transaction:
+        secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
+        point = secrets.per_commitment_point(channel.number.local)
+        commitment = channel.commitment(LOCAL, point)
+        basepoints = channel.charter.basepoints
+        witness = funding_witness(
+            channel.charter.funding_script,
+            basepoints.local.funding_pubkey,
+            secp256k1.sign(secrets.funding, commitment.sighash),
+            basepoints.remote.funding_pubkey,
+            channel.remote_signature,
+        )
+        return commitment.tx.with_witness(0, witness)
+
+    def guard(self, peer_id: bytes, channel_id: bytes, act: Callable[[], None]) -> None:
+        """Run one event of a peer; what it breaks costs it the connection or the channel."""
+        try:
+            act()
+        except FailChannel as broken:
+            channel = self.channel(channel_id)
+            if channel is None:
+                self.send(peer_id, Error(channel_id, str(broken).encode()))
+            else:
+                self.fail_channel(channel, str(broken))
+        except Warn as broken:
+            self.warned.append((peer_id, channel_id, str(broken)))
+        except Refused as refused:
+            log.info("refused", extra={"channel": channel_id.hex(), "why": str(refused)})
+
+    # --- the end of the turn
+
+    def finish(self) -> None:
+        """Sign what has gathered, and go on with closing where nothing is left to sign."""
+        for channel_id in list(self.staged):
+            channel = self.staged[channel_id]
+            if channel.charter.peer_id in self.switch.peers:
+                secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
+                if steps.has_to_sign(channel) and channel.phase in _SIGNING:
+                    self.take(steps.sign(channel, secrets))
+                self._advance_closing(channel_id)
+
+    def _advance_closing(self, channel_id: bytes) -> None:
+        channel = self.staged[channel_id]
+        is_wanted = channel_id in self.switch.wants_close and not channel.closing.scripts.local
+        may_now = channel.phase in _OPEN and not closing.has_unsigned_updates(channel)
+        if may_now and (is_wanted or closing.owes_shutdown(channel)):
+            self.take(closing.shut_down(channel, self.switch.new_script(self)))
+        if closing.may_negotiate(self.staged[channel_id]):
+            secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
+            self.take(closing.negotiate(self.staged[channel_id], secrets, self.switch.closing_feerate_per_kw))
+
+
+_SIGNING = (Phase.NORMAL, Phase.SHUTTING_DOWN)
+_OPEN = (Phase.AWAITING_FUNDING, *_SIGNING)
+
+
+def _in_phase(channel: Channel, phase: Phase) -> Channel:
+    return msgspec.structs.replace(channel, phase=phase)
+
+
+def _upstream(outcome: Outcome, shared_secret: bytes) -> Outcome:
+    """The outcome as the previous hop shall see it."""
+    match outcome:
+        case Fulfilled(payment_preimage=preimage):
+            return Fulfilled(preimage)
+        case Failed(reason=reason):
+            return Failed(wrap_failure(shared_secret, reason))
+        case FailedMalformed(sha256_of_onion=digest, failure_code=code):
+            # removing.3: the next hop could not read its onion, so the failure becomes ours
+            failure = encode_failure(Failure(code, sha256_of_onion=digest))
+            return Failed(fail_packet(shared_secret, failure))

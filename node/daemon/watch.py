@@ -1,0 +1,150 @@
+"""Following the chain for one node: what each block does to its channels and its wallet."""
+
+import logging
+
+import msgspec
+import trio
+
+from htlc import steps
+from htlc.channel import Channel, Phase
+from htlc.errors import FailChannel
+from node.chain.interface import BlockConnected, BlockDisconnected, BlockEvent, Chain, Rejected
+from node.daemon.switch import Switch
+from node.daemon.turn import Turn
+from wire.bitcoin.script import p2wsh
+from wire.bitcoin.tx import OutPoint, Transaction
+from wire.scid import parts, scid
+
+log = logging.getLogger("rill.chain")
+
+BURIED_BLOCKS = 6
+
+
+class WrongFunding(FailChannel):
+    """The funding transaction does not pay what the opener promised."""
+
+    def __init__(self) -> None:
+        super().__init__("the funding output is not the one that was agreed on")
+
+
+class Followed(msgspec.Struct, frozen=True, gc=False):
+    """Up to which block this node has read the chain."""
+
+    height: int
+    block_hash: bytes
+
+
+class Watcher:
+    """Reads blocks into turns of the switch."""
+
+    def __init__(self, switch: Switch, chain: Chain) -> None:
+        self._switch, self._chain = switch, chain
+        self._grown = trio.Event()
+        raw = switch.store.meta("followed")
+        self._followed = msgspec.msgpack.decode(raw, type=Followed) if raw else None
+
+    async def run(self) -> None:
+        """Follow from where we stopped, or on a first start from the tip."""
+        if self._followed is None:
+            tip = await self._chain.tip()
+            self._followed = Followed(tip.height, tip.block_hash)
+        self._switch.height = self._followed.height
+        self._tell()
+        stream = self._chain.follow(self._followed.height + 1, self._followed.block_hash)
+        async for event in stream:
+            await self._switch.ask(lambda turn, event=event: self._take(turn, event))  # type: ignore[misc]
+            self._tell()
+
+    async def wait_for_height(self, height: int) -> None:
+        """Return once the node has read the chain to this height."""
+        while self._switch.height < height:
+            await self._grown.wait()
+
+    def _tell(self) -> None:
+        self._grown.set()
+        self._grown = trio.Event()
+
+    def _take(self, turn: Turn, event: BlockEvent) -> None:
+        if isinstance(event, BlockConnected):
+            self._connect(turn, event)
+            followed = Followed(event.height, event.block_hash)
+        else:
+            self._disconnect(turn, event)
+            # the next connected block overwrites this; a crash before it re-reads from the fork
+            followed = Followed(event.height, event.block_hash)
+        self._followed = followed
+        store, wallet = self._switch.store, self._switch.wallet
+        turn.writes_once[b"followed"] = lambda: store.put_meta("followed", msgspec.msgpack.encode(followed))
+        turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
+
+    # --- blocks
+
+    def _connect(self, turn: Turn, block: BlockConnected) -> None:
+        switch = self._switch
+        switch.height = block.height
+        switch.wallet.apply_block(block.height, block.transactions)
+        live = [c for c in switch.channels.values() if c.phase is not Phase.CLOSED]
+        by_txid = {c.charter.funding_outpoint.txid: c for c in live if c.short_channel_id is None}
+        by_outpoint = {c.charter.funding_outpoint: c for c in live}
+        for position, transaction in enumerate(block.transactions):
+            if by_txid and transaction.txid in by_txid:
+                self._funding_mined(turn, by_txid[transaction.txid], transaction, block.height, position)
+            for txin in transaction.inputs:
+                if txin.outpoint in by_outpoint:
+                    self._funding_spent(turn, by_outpoint[txin.outpoint], transaction)
+        for channel in live:
+            self._deepen(turn, turn.channel(channel.id) or channel)
+
+    def _disconnect(self, turn: Turn, block: BlockDisconnected) -> None:
+        switch = self._switch
+        switch.height = block.height - 1
+        switch.wallet.undo_block(block.height)
+        for channel in switch.channels.values():
+            if channel.short_channel_id is not None and parts(channel.short_channel_id)[0] == block.height:
+                turn.take(steps.mined(channel, None))
+
+    def _funding_mined(
+        self, turn: Turn, channel: Channel, funding: Transaction, height: int, position: int
+    ) -> None:
+        outpoint: OutPoint = channel.charter.funding_outpoint
+        output = funding.outputs[outpoint.index] if outpoint.index < len(funding.outputs) else None
+        # channel_ready.1: the exact amount, to the script of both keys
+        is_right = output is not None and (output.value_sat, output.script) == (
+            channel.charter.funding_sat,
+            p2wsh(channel.charter.funding_script),
+        )
+        if is_right:
+            turn.take(steps.mined(channel, scid(height, position, outpoint.index)))
+        else:
+            turn.fail_channel(channel, str(WrongFunding()))
+
+    def _funding_spent(self, turn: Turn, channel: Channel, spender: Transaction) -> None:
+        channel = turn.channel(channel.id) or channel
+        agreed = channel.closing.transaction
+        is_agreed = channel.phase is Phase.NEGOTIATING or (agreed is not None and agreed.txid == spender.txid)
+        if not is_agreed:
+            # b5-on-chain.8: somebody spent it with what we did not agree on
+            log.warning("a channel was closed on chain", extra={"channel": channel.id.hex()})
+        turn.take(steps.funding_spent(channel, is_agreed))
+
+    def _deepen(self, turn: Turn, channel: Channel) -> None:
+        if channel.short_channel_id is None or channel.is_ready.local:
+            return
+        depth = self._switch.height - parts(channel.short_channel_id)[0] + 1
+        # channel_ready.1
+        if depth >= max(1, channel.charter.minimum_depth_blocks):
+            secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
+            turn.take(steps.confirmed(channel, secrets))
+
+
+async def broadcast_forever(switch: Switch, chain: Chain) -> None:
+    """Give the chain what turns leave for it."""
+    while True:
+        while switch.to_broadcast:
+            transaction = switch.to_broadcast.popleft()
+            try:
+                await chain.broadcast(transaction)
+            except Rejected as rejected:
+                log.warning("the chain refused a transaction", extra={"why": str(rejected)})
+        switch.broadcast_wake = trio.Event()
+        await switch.broadcast_wake.wait()
