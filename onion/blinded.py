@@ -58,7 +58,10 @@ class BlindedHop(Struct, frozen=True, gc=False):
 
 
 class BlindedPath(Struct, frozen=True, gc=False):
-    """What the sender gets: where to enter, with which key, and what to hand each node."""
+    """What the sender gets: where to enter, with which key, and what to hand each node.
+
+    Read from the wire, `first_node_id` may instead be 9 bytes: a direction and a short_channel_id.
+    """
 
     first_node_id: Point
     first_path_key: Point
@@ -81,6 +84,14 @@ class Undecryptable(InvalidBlinding):
 
     def __init__(self) -> None:
         super().__init__("the encrypted recipient data does not decrypt")
+
+
+class FeatureNotUnderstood(InvalidBlinding):
+    """The path allows a feature that does not exist for us."""
+
+    def __init__(self, allowed_features: bytes) -> None:
+        self.allowed_features = allowed_features
+        super().__init__(f"unknown features {allowed_features.hex()} on a blinded path")
 
 
 class MalformedRecipientData(InvalidBlinding):
@@ -112,6 +123,24 @@ def blind(path_secret: Secret, hops: Sequence[tuple[Point, bytes]]) -> BlindedPa
     return BlindedPath(hops[0][0], secp256k1.point_of(path_secret), tuple(blinded))
 
 
+def prepend(path_secret: Secret, nodes: Sequence[Point], path: BlindedPath) -> BlindedPath:
+    """A longer path for an onion message, through these nodes to the first node of this one.
+
+    Args:
+        path_secret: 32 fresh random bytes.
+        nodes: ours to choose; each is a peer of the next, and the last of the path's first node.
+        path: as its creator gave it.
+    """
+    following = [*nodes[1:], path.first_node_id]
+    ours = [RecipientData(next_node_id=node_id) for node_id in following]
+    # blinded-paths.4: the last of our nodes hands on the key that the creator chose
+    ours[-1] = replace(ours[-1], next_path_key_override=path.first_path_key)
+    front = blind(
+        path_secret, [(node, encode_recipient_data(each)) for node, each in zip(nodes, ours, strict=True)]
+    )
+    return BlindedPath(front.first_node_id, front.first_path_key, front.hops + path.hops)
+
+
 def unblind(node_secret: Secret, path_key: Point, encrypted: bytes) -> Unblinded:
     """What the path's creator tells us, and the path key to send along with the onion.
 
@@ -129,6 +158,56 @@ def unblind(node_secret: Secret, path_key: Point, encrypted: bytes) -> Unblinded
     if following is None:
         following = secp256k1.multiply_point(path_key, sha256(path_key, secret))
     return Unblinded(recipient_data, following)
+
+
+def check_features(recipient_data: RecipientData) -> None:
+    """Refuse a path made for nodes that know more than we do (blinded-paths.3).
+
+    Raises:
+        FeatureNotUnderstood: any bit is set, for no feature of blinded paths exists yet.
+    """
+    allowed_features = recipient_data.allowed_features or b""
+    if any(allowed_features):
+        raise FeatureNotUnderstood(allowed_features)
+
+
+def encode_path(path: BlindedPath) -> bytes:
+    """The path as invoices and onion messages carry it: `blinded_path`."""
+    parts = [path.first_node_id, path.first_path_key, len(path.hops).to_bytes(1, "big")]
+    for hop in path.hops:
+        size = len(hop.encrypted_recipient_data).to_bytes(2, "big")
+        parts += [hop.blinded_node_id, size, hop.encrypted_recipient_data]
+    return b"".join(parts)
+
+
+def decode_path(raw: bytes, at: int = 0) -> tuple[BlindedPath, int]:
+    """The path at an offset, and the offset after it.
+
+    Raises:
+        DecodeError: cut off, no hops, or a key that is no point.
+    """
+    # a channel's direction and number may stand for the first node, to save bytes
+    size = 9 if raw[at : at + 1] in (b"\x00", b"\x01") else 33
+    first_node_id, at = _cut(raw, at, size)
+    first_path_key, at = _cut(raw, at, 33)
+    count, at = _cut(raw, at, 1)
+    if count == b"\x00":
+        raise WrongLength("a blinded path", 0)
+    hops: list[BlindedHop] = []
+    for _ in range(count[0]):
+        blinded_node_id, at = _cut(raw, at, 33)
+        size_of_data, at = _cut(raw, at, 2)
+        encrypted, at = _cut(raw, at, int.from_bytes(size_of_data, "big"))
+        hops.append(BlindedHop(_read_point(blinded_node_id), encrypted))
+    if size == 33:
+        _read_point(first_node_id)
+    return BlindedPath(first_node_id, _read_point(first_path_key), tuple(hops)), at
+
+
+def _cut(raw: bytes, at: int, size: int) -> tuple[bytes, int]:
+    if at + size > len(raw):
+        raise Truncated("a blinded path")
+    return raw[at : at + size], at + size
 
 
 def encode_recipient_data(recipient_data: RecipientData) -> bytes:

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from onion.blinded import BlindedPath, InvalidBlinding, PaymentRelay, RecipientData, Unblinded, unblind
+from onion.blinded import (
+    BlindedPath,
+    InvalidBlinding,
+    PaymentRelay,
+    RecipientData,
+    Unblinded,
+    check_features,
+    unblind,
+)
 from onion.payload import HopPayload
 from wire.crypto.secp256k1 import Point, Secret
 from wire.units import Msat
@@ -32,14 +40,6 @@ class ConstraintBroken(InvalidBlinding):
     def __init__(self, amount_msat: Msat, cltv_expiry: int) -> None:
         self.amount_msat, self.cltv_expiry = amount_msat, cltv_expiry
         super().__init__(f"{amount_msat} msat until block {cltv_expiry} is outside the path's constraints")
-
-
-class FeatureNotUnderstood(InvalidBlinding):
-    """The path allows a feature that does not exist for us."""
-
-    def __init__(self, allowed_features: bytes) -> None:
-        self.allowed_features = allowed_features
-        super().__init__(f"unknown features {allowed_features.hex()} on a blinded path")
 
 
 class InstructionsIncomplete(InvalidBlinding):
@@ -132,10 +132,7 @@ def _check(recipient_data: RecipientData, amount_msat: Msat, cltv_expiry: int) -
         cltv_expiry > constraints.max_cltv_expiry or amount_msat < constraints.htlc_minimum_msat
     ):
         raise ConstraintBroken(amount_msat, cltv_expiry)
-    # no feature of a blinded payment exists yet, so any bit is an unknown one
-    allowed_features = recipient_data.allowed_features or b""
-    if any(allowed_features):
-        raise FeatureNotUnderstood(allowed_features)
+    check_features(recipient_data)
     if recipient_data.short_channel_id is not None and recipient_data.next_node_id is not None:
         raise InstructionsIncomplete
 

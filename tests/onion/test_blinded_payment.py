@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from onion.blinded import (
     BlindedHop,
     BlindedPath,
+    FeatureNotUnderstood,
     InvalidBlinding,
     PaymentConstraints,
     PaymentRelay,
@@ -20,7 +21,6 @@ from onion.blinded import (
 )
 from onion.blinded_payment import (
     ConstraintBroken,
-    FeatureNotUnderstood,
     InstructionsIncomplete,
     PathKeyMisplaced,
     aggregate,
