@@ -83,7 +83,7 @@ class EmbeddedChain:
         funding = transactions[position]
         output, depth = funding.outputs[index], self.regtest.height - height + 1
         is_unspent = self.regtest.coins.find(funding.outpoint(index)) is not None
-        return FoundOutput(output.script, output.value_sat, is_unspent, depth)
+        return FoundOutput(funding.outpoint(index), output.script, output.value_sat, is_unspent, depth)
 
     async def output(self, outpoint: OutPoint) -> UnspentOutput | None:
         coin = self.regtest.coins.find(outpoint)

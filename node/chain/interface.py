@@ -28,6 +28,7 @@ class FoundOutput(msgspec.Struct, frozen=True, gc=False):
     `depth` counts the block it is in: 1 in the tip.
     """
 
+    outpoint: OutPoint
     script: bytes
     value_sat: Sat
     is_unspent: bool
