@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from typing import Any
 
 
 def sha256(*parts: bytes) -> bytes:
@@ -14,9 +15,31 @@ def sha256d(*parts: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(b"".join(parts)).digest()).digest()
 
 
+def _blank_ripemd160() -> Any:
+    try:
+        return hashlib.new("ripemd160")
+    except ValueError:  # OpenSSL may be built or configured without it
+        return None
+
+
+# Copying one costs half of looking the hash up by name, and each HTLC output needs one.
+_BLANK_RIPEMD160 = _blank_ripemd160()
+
+
 def ripemd160(message: bytes) -> bytes:
     """RIPEMD-160, 20 bytes, as the HTLC scripts of BOLT 3 use it."""
-    return hashlib.new("ripemd160", message).digest()
+    if _BLANK_RIPEMD160 is None:
+        return slow_ripemd160(message)
+    digest = _BLANK_RIPEMD160.copy()
+    digest.update(message)
+    return bytes(digest.digest())
+
+
+def slow_ripemd160(message: bytes) -> bytes:
+    """The same in Python, where OpenSSL has none: right, and two hundred times slower."""
+    from embit.util.py_ripemd160 import ripemd160 as in_python
+
+    return bytes(in_python(message))
 
 
 def hash160(message: bytes) -> bytes:

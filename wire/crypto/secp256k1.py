@@ -2,7 +2,8 @@
 
 The only module that touches the C bindings. It calls coincurve's cffi `lib` directly: the
 classes around it cost up to 240 times more for a tweak (DESIGN §6). A secret is 32 bytes, a
-point 33 bytes compressed, a signature 64 bytes compact with a low S, a digest 32 bytes.
+point 33 bytes compressed, a signature 64 bytes compact with a low S, a digest 32 bytes. Lengths
+are checked before each call, because the library reads as many bytes as it expects.
 
 Secrets are never copied into exceptions, so a traceback can be shown to a stranger.
 """
@@ -41,7 +42,7 @@ class InvalidSecret(ValueError):
 
 
 class InvalidSignature(ValueError):
-    """The bytes are no well-formed ECDSA signature."""
+    """The bytes are no well-formed ECDSA signature, or one that no point can have made."""
 
     def __init__(self) -> None:
         super().__init__("not an ECDSA signature")
@@ -158,6 +159,8 @@ def add_secrets(secret: Secret, tweak: Secret) -> Secret:
     Raises:
         InvalidSecret: an argument is out of range, or the sum is zero.
     """
+    if len(secret) != 32 or len(tweak) != 32:
+        raise InvalidSecret
     out = _new("unsigned char[32]", secret)
     if not _lib.secp256k1_ec_seckey_tweak_add(_ctx, out, tweak):
         raise InvalidSecret
@@ -170,6 +173,8 @@ def multiply_secrets(secret: Secret, factor: Secret) -> Secret:
     Raises:
         InvalidSecret: an argument is zero or out of range.
     """
+    if len(secret) != 32 or len(factor) != 32:
+        raise InvalidSecret
     out = _new("unsigned char[32]", secret)
     if not _lib.secp256k1_ec_seckey_tweak_mul(_ctx, out, factor):
         raise InvalidSecret
@@ -190,9 +195,14 @@ def ecdh(secret: Secret, point: Point) -> bytes:
 
 
 def sign(secret: Secret, digest: bytes) -> Signature:
-    """ECDSA with RFC 6979 nonces and a low S, so equal inputs give equal bytes."""
+    """ECDSA with RFC 6979 nonces and a low S, so equal inputs give equal bytes.
+
+    Raises:
+        InvalidSecret: the secret is out of range.
+    """
     raw, out = _new("secp256k1_ecdsa_signature *"), _new("unsigned char[64]")
-    if len(digest) != 32 or not _lib.secp256k1_ecdsa_sign(_ctx, raw, digest, secret, _NULL, _NULL):
+    assert len(digest) == 32
+    if len(secret) != 32 or not _lib.secp256k1_ecdsa_sign(_ctx, raw, digest, secret, _NULL, _NULL):
         raise InvalidSecret
     _lib.secp256k1_ecdsa_signature_serialize_compact(_ctx, out, raw)
     return bytes(_buffer(out))
@@ -201,7 +211,9 @@ def sign(secret: Secret, digest: bytes) -> Signature:
 def is_signed(point: Point, digest: bytes, signature: Signature) -> bool:
     """Whether the signature holds. A high S, a broken signature or a broken point is a no."""
     raw = _new("secp256k1_ecdsa_signature *")
-    if len(signature) != 64 or not _lib.secp256k1_ecdsa_signature_parse_compact(_ctx, raw, signature):
+    if len(digest) != 32 or len(signature) != 64:
+        return False
+    if not _lib.secp256k1_ecdsa_signature_parse_compact(_ctx, raw, signature):
         return False
     try:
         parsed = _parsed_long_lived(point)
@@ -211,9 +223,14 @@ def is_signed(point: Point, digest: bytes, signature: Signature) -> bool:
 
 
 def sign_recoverable(secret: Secret, digest: bytes) -> bytes:
-    """65 bytes: the compact signature, then the recovery id (BOLT 11)."""
+    """65 bytes: the compact signature, then the recovery id (BOLT 11).
+
+    Raises:
+        InvalidSecret: the secret is out of range.
+    """
     raw = _new("secp256k1_ecdsa_recoverable_signature *")
-    if len(digest) != 32 or not _lib.secp256k1_ecdsa_sign_recoverable(
+    assert len(digest) == 32
+    if len(secret) != 32 or not _lib.secp256k1_ecdsa_sign_recoverable(
         _ctx, raw, digest, secret, _NULL, _NULL
     ):
         raise InvalidSecret
@@ -234,7 +251,7 @@ def recover(digest: bytes, signature_and_id: bytes) -> Point:
         _ctx, raw, signature_and_id[:64], recovery_id
     ):
         raise InvalidSignature
-    if not _lib.secp256k1_ecdsa_recover(_ctx, parsed, raw, digest):
+    if len(digest) != 32 or not _lib.secp256k1_ecdsa_recover(_ctx, parsed, raw, digest):
         raise InvalidSignature
     return _serialized(parsed)
 
@@ -268,3 +285,35 @@ def compact_of(der: bytes) -> Signature:
         raise InvalidSignature
     _lib.secp256k1_ecdsa_signature_serialize_compact(_ctx, out, raw)
     return bytes(_buffer(out))
+
+
+def sign_schnorr(secret: Secret, digest: bytes, auxiliary: bytes = bytes(32)) -> Signature:
+    """A BIP 340 signature of 32 bytes, for the x coordinate of the secret's point.
+
+    Fresh randomness in `auxiliary` guards the secret against an observed device; without it
+    equal inputs give equal bytes, which is as safe against forgery.
+
+    Raises:
+        InvalidSecret: the secret is out of range.
+    """
+    keypair, out = _new("secp256k1_keypair *"), _new("unsigned char[64]")
+    if len(secret) != 32 or not _lib.secp256k1_keypair_create(_ctx, keypair, secret):
+        raise InvalidSecret
+    assert len(digest) == len(auxiliary) == 32
+    _lib.secp256k1_schnorrsig_sign32(_ctx, out, digest, keypair, auxiliary)
+    return bytes(_buffer(out))
+
+
+def is_signed_schnorr(xonly: bytes, digest: bytes, signature: Signature) -> bool:
+    """Whether a BIP 340 signature holds for a 32-byte x coordinate. Anything malformed is a no."""
+    parsed = _new("secp256k1_xonly_pubkey *")
+    if len(xonly) != 32 or len(digest) != 32 or len(signature) != 64:
+        return False
+    if not _lib.secp256k1_xonly_pubkey_parse(_ctx, parsed, xonly):
+        return False
+    return bool(_lib.secp256k1_schnorrsig_verify(_ctx, signature, digest, 32, parsed))
+
+
+def xonly_of(point: Point) -> bytes:
+    """The 32-byte x coordinate, which stands for whichever of its two points has an even y."""
+    return point[1:]
