@@ -86,6 +86,10 @@ def decide(htlc: Htlc, node_secret: bytes, height: int, exit_of: Callable[[int],
         exit_of: our channel of a short_channel_id, or None.
     """
     assert htlc.onion is not None, "an onion is decided once"
+    if htlc.path_key is not None:
+        # blinded-paths.6: inside a blinded path whatever goes wrong shows as this one error
+        code = FailureCode.invalid_onion_blinding
+        return Fail(FailedMalformed(sha256(htlc.onion), code), None, None)
     try:
         # update_add_htlc.4: the payment hash is what the onion is bound to
         peeled = peel(node_secret, htlc.onion, htlc.payment_hash)
@@ -96,13 +100,10 @@ def decide(htlc: Htlc, node_secret: bytes, height: int, exit_of: Callable[[int],
         payload = decode_payload(peeled.payload, peeled.is_final)
     except InvalidPayload as invalid:
         return failed(secret, invalid.failure)
-    if htlc.path_key is not None or payload.encrypted_recipient_data is not None:
-        # blinded-paths.6: whatever goes wrong on a blinded path shows as this one error
+    if payload.encrypted_recipient_data is not None:
+        # removing.4: as the introduction of a blinded path we fail it like any other HTLC
         digest = sha256(htlc.onion)
-        code = FailureCode.invalid_onion_blinding
-        if htlc.path_key is not None:
-            return Fail(FailedMalformed(digest, code), secret, None)
-        return failed(secret, Failure(code, sha256_of_onion=digest))
+        return failed(secret, Failure(FailureCode.invalid_onion_blinding, sha256_of_onion=digest))
     if peeled.next_packet is None:
         return Receive(payload, secret)
     return _forward(htlc, payload, peeled.next_packet, secret, height, exit_of)

@@ -1,6 +1,7 @@
 """Following the chain for one node: what each block does to its channels and its wallet."""
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -40,6 +41,7 @@ class Watcher:
     def __init__(self, switch: Switch, chain: Chain) -> None:
         self._switch, self._chain = switch, chain
         self._grown = trio.Event()
+        self.on_block: list[Callable[[BlockConnected], None]] = []
         raw = switch.store.meta("followed")
         self._followed = msgspec.msgpack.decode(raw, type=Followed) if raw else None
 
@@ -53,6 +55,9 @@ class Watcher:
         stream = self._chain.follow(self._followed.height + 1, self._followed.block_hash)
         async for event in stream:
             await self._switch.ask(lambda turn, event=event: self._take(turn, event))  # type: ignore[misc]
+            if isinstance(event, BlockConnected):
+                for callback in self.on_block:
+                    callback(event)
             self._tell()
 
     async def wait_for_height(self, height: int) -> None:

@@ -1,0 +1,305 @@
+"""The shell around the gossip router: looking up outputs, announcing our own channels.
+
+The router decides what to believe and whom to tell; here are the clock, the chain and the
+peers. Our own channels are announced as soon as they are six blocks deep and both sides have
+signed (BOLT 7, announcement_signatures).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import trio
+
+from gossip.announcing import (
+    End,
+    bounded,
+    channel_announcement,
+    channel_update,
+    check_their_signatures,
+    next_timestamp,
+    node_announcement,
+    our_signatures,
+    unsigned_announcement,
+)
+from gossip.effects import Effect, LookUp, Send, SendWarning, Watch
+from gossip.errors import BadGossip
+from gossip.graph import Channel as GraphChannel
+from gossip.graph import Graph, Policy
+from gossip.sync import Gossip
+from gossip.waiting import ANNOUNCE_DEPTH_BLOCKS
+from htlc.channel import Channel
+from node.chain.interface import BlockConnected, Chain
+from node.daemon.peer import Peer
+from node.daemon.switch import Switch
+from wire import node_address
+from wire.bitcoin.tx import OutPoint
+from wire.codec import Message
+from wire.crypto import secp256k1
+from wire.messages.gossip import AnnouncementSignatures, ChannelAnnouncement
+from wire.scid import parts
+
+log = logging.getLogger("rill.gossip")
+
+PRUNE_EVERY_SECONDS = 3600
+
+
+class Gossiper:
+    """What one node hears and says about the network."""
+
+    def __init__(
+        self, switch: Switch, chain: Chain, alias: str, flush_seconds: float, now: Callable[[], float]
+    ) -> None:
+        self.router = Gossip(switch.signer.node_id, switch.house.chain_hash)
+        self.address: tuple[str, int] | None = None
+        self._switch, self._chain, self._alias, self._now = switch, chain, alias, now
+        self._flush_seconds = flush_seconds
+        self._to_look_up: deque[int] = deque()
+        self._outpoints: dict[int, OutPoint] = {}
+        self._watched: dict[OutPoint, int] = {}
+        self._wake = trio.Event()
+        self._changed = trio.Event()
+        self._ours: dict[bytes, AnnouncementSignatures] = {}  # sent on the present connection
+        self._theirs: dict[bytes, AnnouncementSignatures] = {}
+        # by channel: whether it was announced, and whether usable, when we last said something of it
+        self._updated: dict[bytes, tuple[bool, bool]] = {}
+        self._last_timestamp = 0
+        switch.on_channels_changed.append(self._channels_changed)
+
+    @property
+    def graph(self) -> Graph:
+        """The network as we believe it to be."""
+        return self.router.graph
+
+    async def wait_for_graph(self, is_so: Callable[[Graph], bool]) -> None:
+        """Return once the graph looks as wished."""
+        while not is_so(self.graph):
+            await self._changed.wait()
+
+    # --- the shell's three inputs: peers, the chain, the clock
+
+    def peer_up(self, peer: Peer) -> None:
+        """A connection is up."""
+        self._carry_out(self.router.connected(peer.node_id, peer.features, self._seconds()))
+        self._consider_all()
+
+    def peer_down(self, peer: Peer) -> None:
+        """A connection is down."""
+        if peer.node_id not in self._switch.peers:
+            self.router.disconnected(peer.node_id)
+            for channel in self._switch.channels.values():
+                if channel.charter.peer_id == peer.node_id:
+                    self._ours.pop(channel.id, None)
+
+    def receive(self, peer: Peer, message: Message, raw: bytes) -> None:
+        """A message of BOLT 7."""
+        if isinstance(message, AnnouncementSignatures):
+            self._receive_signatures(peer, message)
+            return
+        height = self._switch.height
+        self._carry_out(self.router.receive(peer.node_id, raw, message, self._seconds(), height))
+
+    def connect_block(self, block: BlockConnected) -> None:
+        """A block came: some channels are deep enough now, some are spent."""
+        if self._watched:
+            for transaction in block.transactions:
+                for txin in transaction.inputs:
+                    spent = self._watched.pop(txin.outpoint, None)
+                    if spent is not None:
+                        self._carry_out(self.router.closed(spent, block.height))
+        self._carry_out(self.router.new_block(block.height))
+        self._consider_all()
+
+    async def run(self) -> None:
+        """Look up what the router wants to see, and flush what it has to say."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._prune)
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._to_look_up:
+                    await self._look_up(self._to_look_up.popleft())
+                if self._flush_seconds:
+                    await trio.sleep(self._flush_seconds)
+                self._carry_out(self.router.flush())
+                if self.router.has_more:
+                    self._wake.set()
+
+    async def _prune(self) -> None:
+        while True:
+            await trio.sleep(PRUNE_EVERY_SECONDS)
+            self._carry_out(self.router.prune(self._seconds()))
+
+    async def _look_up(self, short_channel_id: int) -> None:
+        found = await self._chain.funding_output(short_channel_id)
+        script = None
+        if found is not None and found.is_unspent:
+            script = found.script
+            self._outpoints[short_channel_id] = found.outpoint
+        value_sat, depth = (found.value_sat, found.depth) if found is not None else (0, 0)
+        self._carry_out(self.router.found_output(short_channel_id, script, value_sat, depth, self._seconds()))
+        self._outpoints.pop(short_channel_id, None)
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(peer=node_id, raw=raw):
+                    peer = self._switch.peers.get(node_id)
+                    if peer is not None:
+                        peer.send_raw(raw)
+                case SendWarning(peer=node_id, why=why):
+                    peer = self._switch.peers.get(node_id)
+                    if peer is not None:
+                        peer.warn(str(why))
+                case LookUp(short_channel_id=wanted):
+                    self._to_look_up.append(wanted)
+                case Watch(short_channel_id=watched):
+                    outpoint = self._outpoints.get(watched)
+                    if outpoint is not None:
+                        self._watched[outpoint] = watched
+                case _:
+                    self._changed.set()
+                    self._changed = trio.Event()
+        if self._to_look_up or self.router.has_more:
+            self._wake.set()
+
+    def _seconds(self) -> int:
+        return int(self._now())
+
+    # --- our own channels
+
+    def _channels_changed(self, channels: list[Channel]) -> None:
+        for channel in channels:
+            said = self._updated.get(channel.id)
+            if said is None or said[1] is not channel.is_usable:
+                self._consider(channel)
+
+    def _consider_all(self) -> None:
+        for channel in list(self._switch.channels.values()):
+            if channel.is_usable and self._updated.get(channel.id) != (True, True):
+                self._consider(channel)
+
+    def _consider(self, channel: Channel) -> None:
+        """Say of a channel of ours whatever may be said by now."""
+        short_channel_id = channel.short_channel_id
+        if short_channel_id is None:
+            return
+        if not channel.is_usable:
+            if channel.id in self._updated:
+                self._say_update(channel, short_channel_id)
+            return
+        if short_channel_id not in self.graph.channels:
+            self._carry_out(self.router.add_own(_graph_channel(channel, short_channel_id, self._us)))
+            self._watched[channel.charter.funding_outpoint] = short_channel_id
+        if channel.id not in self._updated:
+            self._say_update(channel, short_channel_id)
+        depth = self._switch.height - parts(short_channel_id)[0] + 1
+        # own-announcements.1: both ready, deep enough, and meant to be public
+        if channel.charter.is_announced and depth >= ANNOUNCE_DEPTH_BLOCKS:
+            self._sign(channel, short_channel_id)
+            self._announce(channel, short_channel_id)
+
+    @property
+    def _us(self) -> bytes:
+        return self._switch.signer.node_id
+
+    def _unsigned(self, channel: Channel, short_channel_id: int) -> ChannelAnnouncement:
+        basepoints = channel.charter.basepoints
+        return unsigned_announcement(
+            self._switch.house.chain_hash,
+            short_channel_id,
+            End(self._us, basepoints.local.funding_pubkey),
+            End(channel.charter.peer_id, basepoints.remote.funding_pubkey),
+        )
+
+    def _sign(self, channel: Channel, short_channel_id: int) -> None:
+        peer = self._switch.peers.get(channel.charter.peer_id)
+        if channel.id in self._ours or peer is None:
+            return
+        signer = self._switch.signer
+        funding = signer.channel_secrets(channel.charter.key_index).funding
+        unsigned = self._unsigned(channel, short_channel_id)
+        ours = our_signatures(
+            channel.id, unsigned, signer.sign_digest, lambda digest: secp256k1.sign(funding, digest)
+        )
+        self._ours[channel.id] = ours
+        peer.send(ours)
+
+    def _receive_signatures(self, peer: Peer, message: AnnouncementSignatures) -> None:
+        channel = self._switch.channels.get(message.channel_id)
+        if channel is None or channel.charter.peer_id != peer.node_id or not channel.charter.is_announced:
+            return
+        self._theirs[message.channel_id] = message
+        if channel.is_usable:
+            self._consider(channel)
+
+    def _announce(self, channel: Channel, short_channel_id: int) -> None:
+        ours, theirs = self._ours.get(channel.id), self._theirs.get(channel.id)
+        is_done = self._updated.get(channel.id, (False, False))[0]
+        if ours is None or theirs is None or is_done:
+            return
+        unsigned = self._unsigned(channel, short_channel_id)
+        try:
+            check_their_signatures(theirs, unsigned, channel.charter.peer_id)
+        except BadGossip as why:
+            del self._theirs[channel.id]
+            self._switch.peers[channel.charter.peer_id].warn(str(why), channel.id)
+            return
+        raw = channel_announcement(unsigned, ours, theirs, self._us)
+        self._carry_out(self.router.publish(raw, self._seconds()))
+        self._updated[channel.id] = (True, True)
+        self._say_update(channel, short_channel_id)
+        self._say_node()
+
+    def _timestamp(self) -> int:
+        self._last_timestamp = next_timestamp(self._seconds(), self._last_timestamp)
+        return self._last_timestamp
+
+    def _say_update(self, channel: Channel, short_channel_id: int) -> None:
+        is_announced = self._updated.get(channel.id, (False, False))[0]
+        toll = self._switch.toll_of(channel)
+        theirs = channel.charter.terms.remote
+        policy = Policy(
+            fee_base_msat=toll.fee_base_msat,
+            fee_proportional_millionths=toll.fee_proportional_millionths,
+            cltv_expiry_delta=toll.cltv_expiry_delta,
+            htlc_minimum_msat=max(toll.htlc_minimum_msat, theirs.htlc_minimum_msat),
+            htlc_maximum_msat=toll.htlc_maximum_msat
+            or channel.charter.terms.remote.max_htlc_value_in_flight_msat,
+            is_disabled=not channel.is_usable,
+            timestamp=self._timestamp(),
+        )
+        policy = bounded(policy, channel.charter.funding_sat, theirs.max_htlc_value_in_flight_msat)
+        direction = 0 if self._us < channel.charter.peer_id else 1
+        raw = channel_update(
+            policy,
+            self._switch.house.chain_hash,
+            short_channel_id,
+            direction,
+            self._switch.signer.sign_digest,
+            is_announced=is_announced,
+        )
+        self._updated[channel.id] = (is_announced, channel.is_usable)
+        self._switch.channel_updates[short_channel_id] = raw
+        if short_channel_id in self.graph.channels:
+            self._carry_out(self.router.publish(raw, self._seconds()))
+
+    def _say_node(self) -> None:
+        addresses: tuple[node_address.Address, ...] = ()
+        if self.address is not None:
+            host, port = self.address
+            addresses = (node_address.parse(f"{host}:{port}"),)
+        raw = node_announcement(
+            self._us,
+            self._timestamp(),
+            self._switch.signer.sign_digest,
+            alias=self._alias,
+            rgb_color=self._us[1:4],
+            addresses=addresses,
+        )
+        self._carry_out(self.router.publish(raw, self._seconds()))
+
+
+def _graph_channel(channel: Channel, short_channel_id: int, us: bytes) -> GraphChannel:
+    first, second = sorted((us, channel.charter.peer_id))
+    return GraphChannel(short_channel_id, first, second, channel.charter.funding_sat)

@@ -1,0 +1,435 @@
+"""A node: its parts put together, and what its user may ask of it."""
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import trio
+
+from gossip.graph import Graph
+from htlc.channel import Channel, Phase
+from htlc.opening import ANCHORS_TYPE, House, Wish
+from htlc.relay import Toll
+from node.chain.interface import Chain
+from node.daemon.gossiper import Gossiper
+from node.daemon.invoices import (
+    DEFAULT_EXPIRY_SECONDS,
+    DEFAULT_FINAL_DELTA_BLOCKS,
+    InvoiceRow,
+    new_invoice,
+)
+from node.daemon.paying import Payer, Payment, Wanted
+from node.daemon.peer import CustomHandler, Peer, PeerGone, answer, call
+from node.daemon.signer import Signer
+from node.daemon.store import Store
+from node.daemon.switch import Switch
+from node.daemon.wallet import SCHEMA as WALLET_SCHEMA
+from node.daemon.wallet import Balance, Wallet
+from node.daemon.watch import Watcher, broadcast_forever
+from wire import bolt11
+from wire.bitcoin.block import CHAIN_HASH
+from wire.codec import Message
+from wire.crypto.secp256k1 import Point
+from wire.features import OUR_INIT
+from wire.messages.base import Init
+from wire.messages.gossip import (
+    AnnouncementSignatures,
+    ChannelAnnouncement,
+    ChannelUpdate,
+    GossipTimestampFilter,
+    NodeAnnouncement,
+    QueryChannelRange,
+    QueryShortChannelIds,
+    ReplyChannelRange,
+    ReplyShortChannelIdsEnd,
+)
+from wire.units import Msat, Sat
+
+log = logging.getLogger("rill.node")
+
+GOSSIP = (
+    AnnouncementSignatures,
+    ChannelAnnouncement,
+    ChannelUpdate,
+    NodeAnnouncement,
+    GossipTimestampFilter,
+    QueryChannelRange,
+    QueryShortChannelIds,
+    ReplyChannelRange,
+    ReplyShortChannelIdsEnd,
+)
+
+
+NOTHING_MSAT = Msat(0)
+
+
+class NodeConfig(msgspec.Struct, frozen=True):
+    """What makes this node different from another."""
+
+    directory: Path
+    seed: bytes | None = None  # None: the one in the directory, made at the first start
+    alias: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any that is free
+    toll: Toll = Toll()
+    minimum_depth_blocks: int = 3
+    to_self_delay_blocks: int = 144
+    gossip_flush_seconds: float = 0.0
+
+
+class PortTaken(Exception):
+    """The address to listen on cannot be had."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        self.host, self.port, self.why = host, port, why
+        super().__init__(f"cannot listen on {host}:{port}: {why}")
+
+
+class Unreachable(Exception):
+    """No connection to that address."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        self.host, self.port, self.why = host, port, why
+        super().__init__(f"cannot connect to {host}:{port}: {why}")
+
+
+class Node:
+    """One Lightning node. Construct it, start `run` in a nursery, then ask."""
+
+    def __init__(self, config: NodeConfig, chain: Chain, now: Callable[[], float] = time.time) -> None:
+        """Open the node's database.
+
+        Raises:
+            DatabaseInUse, Damaged: it cannot be opened.
+        """
+        config.directory.mkdir(parents=True, exist_ok=True)
+        self.config, self.chain, self._now = config, chain, now
+        self.signer = Signer(config.seed or _seed_in(config.directory))
+        self.store = Store(config.directory / "node.sqlite", WALLET_SCHEMA)
+        self.wallet = Wallet(self.signer.wallet_seed, chain.network)
+        self.wallet.load(self.store.db)
+        chain_hash = CHAIN_HASH[chain.network]
+        house = House(
+            chain_hash,
+            minimum_depth_blocks=config.minimum_depth_blocks,
+            to_self_delay_blocks=config.to_self_delay_blocks,
+        )
+        self.switch = Switch(self.store, self.signer, self.wallet, house, config.toll, now)
+        self.watcher = Watcher(self.switch, chain)
+        self.gossiper = Gossiper(self.switch, chain, config.alias, config.gossip_flush_seconds, now)
+        self.watcher.on_block.append(self.gossiper.connect_block)
+        self.payer = Payer(self.switch, self.gossiper.graph, now)
+        self._init = Init(features=OUR_INIT.to_bytes(), networks=(chain_hash,))
+        self._custom: dict[int, CustomHandler] = {}
+        self._nursery: trio.Nursery | None = None
+        self.port = 0
+
+    # --- running
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started once the node listens and knows its address.
+
+        Raises:
+            PortTaken: it cannot listen.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                listeners = await self._listen()
+                nursery.start_soon(self.switch.run)
+                nursery.start_soon(self.watcher.run)
+                nursery.start_soon(broadcast_forever, self.switch, self.chain)
+                nursery.start_soon(self.gossiper.run)
+                nursery.start_soon(trio.serve_listeners, self._serve, listeners)
+                for transaction in self.store.broadcasts():
+                    self.switch.to_broadcast.append(transaction)
+                task_status.started()
+        finally:
+            self.store.close()
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        config = self.config
+        try:
+            listeners = await trio.open_tcp_listeners(config.port, host=config.host)
+        except OSError as error:
+            raise PortTaken(config.host, config.port, error.strerror or str(error)) from None
+        self.port = listeners[0].socket.getsockname()[1]
+        self.gossiper.address = (config.host, self.port)
+        return listeners
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            peer = await answer(stream, self.signer, self._init)
+        except PeerGone as gone:
+            log.info("a caller failed to connect", extra={"why": gone.why})
+            return
+        await self._keep(peer)
+
+    async def _keep(self, peer: Peer, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve a connection from its init to its end."""
+        self.switch.add_peer(peer)
+        self.gossiper.peer_up(peer)
+        task_status.started()
+        try:
+            await peer.run(self._on_message, self._custom)
+        finally:
+            self.switch.drop_peer(peer)
+            self.gossiper.peer_down(peer)
+            log.info("a peer is gone", extra={"peer": peer.node_id.hex(), "why": peer.gone_because})
+
+    def _on_message(self, peer: Peer, message: Message, raw: bytes) -> Awaitable[None] | None:
+        if isinstance(message, GOSSIP):
+            self.gossiper.receive(peer, message, raw)
+            return None
+        self.switch.deliver(peer, message)
+        return self.switch.wait_for_room() if self.switch.is_full else None
+
+    # --- peers
+
+    @property
+    def node_id(self) -> Point:
+        """Our public key, 33 bytes."""
+        return self.signer.node_id
+
+    @property
+    def graph(self) -> Graph:
+        """The network as we know it."""
+        return self.gossiper.graph
+
+    async def connect(self, node_id: Point, host: str, port: int) -> None:
+        """Be connected to a peer.
+
+        Raises:
+            Unreachable: nobody listens there.
+            PeerGone: somebody does, but not a node that we can speak with.
+        """
+        if node_id in self.switch.peers:
+            return
+        assert self._nursery is not None, "the node runs"
+        try:
+            stream = await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            raise Unreachable(host, port, error.strerror or str(error)) from None
+        peer = await call(stream, self.signer, node_id, self._init)
+        await self._nursery.start(self._keep, peer)
+
+    async def disconnect(self, node_id: Point) -> None:
+        """Close the connection to a peer, if there is one."""
+        peer = self.switch.peers.get(node_id)
+        if peer is not None:
+            peer.close("our user wished it")
+
+    def _peer(self, node_id: Point) -> Peer:
+        peer = self.switch.peers.get(node_id)
+        if peer is None:
+            raise PeerGone(node_id, "there is no connection")
+        return peer
+
+    def on_custom(self, type: int, handler: CustomHandler) -> None:
+        """Take the messages of a custom number: `handler(peer_id, payload)`, one after another."""
+        self._custom[type] = handler
+
+    async def send_custom(self, peer_id: Point, type: int, payload: bytes) -> None:
+        """Send a message of a custom number; waits while much is unsent.
+
+        Raises:
+            PeerGone: there is no connection to the peer.
+        """
+        await self._peer(peer_id).send_bulk(type.to_bytes(2, "big") + payload)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Sign 32 bytes with the node's key."""
+        return self.signer.sign_digest(digest)
+
+    # --- channels
+
+    def channels(self) -> list[Channel]:
+        """All channels, also those that are closed."""
+        return list(self.switch.channels.values())
+
+    async def open_channel(
+        self,
+        peer_id: Point,
+        capacity_sat: Sat,
+        push_msat: Msat = NOTHING_MSAT,
+        *,
+        is_announced: bool = True,
+        channel_type: bytes = ANCHORS_TYPE,
+        feerate_per_kw: int | None = None,
+    ) -> Channel:
+        """Open a channel; returns when its funding transaction is on its way.
+
+        Raises:
+            PeerGone, OpeningFailed, UnacceptableOpening, InsufficientFunds: it was not opened.
+        """
+        rate = feerate_per_kw or await self.chain.feerate_per_kw(6)
+        wish = Wish(capacity_sat, push_msat, rate, channel_type, is_announced)
+        return await self.switch.establishment.open(self._peer(peer_id), wish, rate)
+
+    async def close_channel(self, channel_id: bytes) -> None:
+        """Begin to close a channel together with its peer.
+
+        Raises:
+            ChannelError: there is no open channel of that id.
+        """
+        await self.switch.close_channel(channel_id)
+
+    async def wait_for_channels(self, is_so: Callable[[list[Channel]], bool]) -> None:
+        """Return once all our channels together look as wished."""
+        done = trio.Event()
+
+        def look(_: list[Channel]) -> None:
+            if is_so(self.channels()):
+                done.set()
+
+        self.switch.on_channels_changed.append(look)
+        try:
+            look([])
+            await done.wait()
+        finally:
+            self.switch.on_channels_changed.remove(look)
+
+    @property
+    def balance_sat(self) -> Balance:
+        """What the wallet holds on chain."""
+        return self.wallet.balance_sat()
+
+    @property
+    def spendable_msat(self) -> Msat:
+        """The most that one HTLC of ours can carry now."""
+        return max(self.payer.spendable().values(), default=Msat(0))
+
+    @property
+    def channel_balance_msat(self) -> Msat:
+        """What is ours in all channels that are not closed."""
+        open_channels = (c for c in self.switch.channels.values() if c.phase is not Phase.CLOSED)
+        return Msat(sum(channel.settled_msat.local for channel in open_channels))
+
+    async def new_script(self) -> bytes:
+        """A fresh script of the wallet, to be paid at."""
+        return await self.switch.ask(self.switch.new_script)
+
+    # --- payments
+
+    async def add_invoice(
+        self,
+        amount_msat: Msat | None,
+        description: str = "",
+        *,
+        preimage: bytes | None = None,
+        expiry_seconds: int = DEFAULT_EXPIRY_SECONDS,
+        min_final_cltv_expiry_delta: int = DEFAULT_FINAL_DELTA_BLOCKS,
+    ) -> InvoiceRow:
+        """Be ready to be paid; durable when it returns.
+
+        Raises:
+            InvoiceExists: the preimage was used before.
+        """
+        row = new_invoice(
+            preimage or secrets.token_bytes(32),
+            secrets.token_bytes(32),
+            amount_msat,
+            description,
+            self._now(),
+            expiry_seconds,
+            min_final_cltv_expiry_delta,
+        )
+        return await self.switch.ask(lambda turn: self.switch.invoices.add(turn, row))
+
+    def bolt11(self, row: InvoiceRow) -> str:
+        """The invoice as a string that any wallet reads (BOLT 11)."""
+        invoice = bolt11.Invoice(
+            currency=bolt11.CURRENCY[self.chain.network],
+            amount_msat=row.amount_msat,
+            timestamp=row.created_at,
+            payment_hash=row.payment_hash,
+            payment_secret=row.payment_secret,
+            description=row.description,
+            expiry_seconds=row.expiry_seconds,
+            min_final_cltv_expiry_delta=row.min_final_cltv_expiry_delta,
+            payee=self.node_id,
+        )
+        return bolt11.encode(invoice, self.signer.node_secret)
+
+    def on_settled(self, callback: Callable[[bytes, Msat], None]) -> None:
+        """Call back with hash and amount whenever a payment to us is durable."""
+        self.switch.invoices.on_settled.append(
+            lambda row: callback(row.payment_hash, row.received_msat or Msat(0))
+        )
+
+    async def pay(
+        self,
+        payee: Point,
+        payment_hash: bytes,
+        payment_secret: bytes,
+        amount_msat: Msat,
+        *,
+        final_cltv_expiry_delta: int = DEFAULT_FINAL_DELTA_BLOCKS,
+        max_fee_msat: Msat | None = None,
+        payment_metadata: bytes | None = None,
+    ) -> Payment:
+        """Pay somebody who is ready for it.
+
+        Raises:
+            PaymentFailed, AlreadyPaid: nothing more was paid.
+        """
+        return await self.payer.pay(
+            Wanted(
+                payee,
+                payment_hash,
+                amount_msat,
+                payment_secret=payment_secret,
+                payment_metadata=payment_metadata,
+                final_cltv_expiry_delta=final_cltv_expiry_delta,
+                max_fee_msat=max_fee_msat,
+            )
+        )
+
+    async def pay_invoice(self, text: str, max_fee_msat: Msat | None = None) -> Payment:
+        """Pay a BOLT 11 invoice with an amount.
+
+        Raises:
+            InvalidInvoice: it cannot be read.
+            PaymentFailed, AlreadyPaid: nothing more was paid.
+        """
+        invoice = bolt11.decode(text)
+        if invoice.amount_msat is None:
+            raise bolt11.InvalidInvoice("the invoice names no amount")
+        return await self.pay(
+            invoice.payee,
+            invoice.payment_hash,
+            invoice.payment_secret,
+            invoice.amount_msat,
+            final_cltv_expiry_delta=invoice.min_final_cltv_expiry_delta,
+            max_fee_msat=max_fee_msat,
+            payment_metadata=invoice.payment_metadata,
+        )
+
+    async def keysend(self, payee: Point, amount_msat: Msat, max_fee_msat: Msat | None = None) -> Payment:
+        """Pay somebody who does not know of it: the preimage travels in the onion.
+
+        Raises:
+            PaymentFailed: nothing was paid.
+        """
+        preimage = secrets.token_bytes(32)
+        row = new_invoice(preimage, b"", amount_msat, "", 0)
+        wanted = Wanted(
+            payee,
+            row.payment_hash,
+            amount_msat,
+            keysend_preimage=preimage,
+            max_fee_msat=max_fee_msat,
+        )
+        return await self.payer.pay(wanted)
+
+
+def _seed_in(directory: Path) -> bytes:
+    """The seed that the directory holds, made at the first start and readable by its owner alone."""
+    path = directory / "seed"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()
