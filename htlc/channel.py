@@ -139,9 +139,10 @@ class Channel(msgspec.Struct, frozen=True, gc=False):
 
     def after(self, signal: Signal) -> "Channel":
         """The channel with every update lifted that the signal lifts; what is done is settled."""
+        number = self.number.remote + 1
         htlcs = Dual(
-            {i: htlc.after(signal) for i, htlc in self.htlcs.local.items()},
-            {i: htlc.after(signal) for i, htlc in self.htlcs.remote.items()},
+            {i: htlc.after(signal, number) for i, htlc in self.htlcs.local.items()},
+            {i: htlc.after(signal, number) for i, htlc in self.htlcs.remote.items()},
         )
         fees = tuple(change.after(signal, self.charter.opener) for change in self.fee_changes)
         return _settled(msgspec.structs.replace(self, htlcs=htlcs, fee_changes=fees))

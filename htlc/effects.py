@@ -11,7 +11,13 @@ from wire.codec import Message
 
 
 class Save(msgspec.Struct, frozen=True, gc=False):
-    """The new value must be durable before any message of this step leaves."""
+    """The new value must be durable before any message of this step leaves.
+
+    `gone` are HTLCs that have left the ladder for good; what a revoked commitment needs to be
+    punished is kept of them.
+    """
+
+    gone: tuple[Htlc, ...] = ()
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):

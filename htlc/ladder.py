@@ -158,16 +158,25 @@ class Htlc(msgspec.Struct, frozen=True, gc=False, array_like=True):
     onion: bytes | None = None  # of HTLCs that we received, until it is decided what becomes of them
     shared_secret: bytes | None = None  # of HTLCs that we received and could peel
     path_key: bytes | None = None
+    entered: int = 0  # the first commitment of theirs that we signed with it
+    left: int = 0  # the first one that we signed without it again
 
-    def after(self, signal: Signal) -> "Htlc":
-        """This HTLC once the signal has lifted whichever of its updates it lifts."""
+    def after(self, signal: Signal, remote_number: int = 0) -> "Htlc":
+        """This HTLC once the signal has lifted whichever of its updates it lifts.
+
+        `remote_number` is that of the commitment of theirs which our signature makes.
+        """
         lifts_from = _LIFTS_FROM[signal]
         if self.outcome is None:
             if self.rung is not lifts_from[self.proposer]:
                 return self
+            if signal is Signal.WE_SIGN:
+                return msgspec.structs.replace(self, rung=_UP[self.rung], entered=remote_number)
             return msgspec.structs.replace(self, rung=_UP[self.rung])
         if self.outcome_rung is not lifts_from[self.proposer.other]:
             return self
+        if signal is Signal.WE_SIGN:
+            return msgspec.structs.replace(self, outcome_rung=_UP[self.outcome_rung], left=remote_number)
         return msgspec.structs.replace(self, outcome_rung=_UP[self.outcome_rung])
 
     @property

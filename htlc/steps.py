@@ -9,7 +9,7 @@ covers all that has gathered meanwhile.
 import msgspec
 
 from htlc.channel import Channel, Phase
-from htlc.effects import SAVE, Effect, Offer, Send, Settle, Step
+from htlc.effects import SAVE, Effect, Offer, Save, Send, Settle, Step
 from htlc.errors import (
     CannotAffordFee,
     CannotOffer,
@@ -63,7 +63,7 @@ from wire.messages.channel import (
     UpdateFee,
     UpdateFulfillHtlc,
 )
-from wire.units import Msat
+from wire.units import Msat, msat
 
 _with = msgspec.structs.replace
 
@@ -328,7 +328,20 @@ def _receive_signature(channel: Channel, message: CommitmentSigned, secrets: Cha
         per_commitment_secret=secrets.per_commitment_secret(number - 1),
         next_per_commitment_point=secrets.per_commitment_point(number + 1),
     )
-    return Step(signed.after(Signal.WE_REVOKE), (SAVE, Send(answer)))
+    revoked = signed.after(Signal.WE_REVOKE)
+    return Step(revoked, (Save(_gone(signed, revoked)), Send(answer)))
+
+
+def _gone(before: Channel, after: Channel) -> tuple[Htlc, ...]:
+    """The HTLCs that have left the ladder, if their outputs can matter in a revoked commitment."""
+    # commitment_signed-revoke_and_ack.5: any state that they revoked must stay punishable
+    dust_limit_msat = msat(before.charter.terms.remote.dust_limit_sat)
+    return tuple(
+        htlc
+        for side in Side
+        for i, htlc in before.htlcs[side].items()
+        if i not in after.htlcs[side] and htlc.amount_msat >= dust_limit_msat
+    )
 
 
 def check_signatures(channel: Channel, commitment: Commitment, per_commitment_point: bytes) -> None:
@@ -368,7 +381,7 @@ def _receive_revocation(channel: Channel, message: RevokeAndAck) -> Step:
         remote_next_point=message.next_per_commitment_point,
         remote_revoking_point=None,
     )
-    return Step(revoked, (SAVE, *_newly_irrevocable(channel)))
+    return Step(revoked, (Save(_gone(channel, revoked)), *_newly_irrevocable(channel)))
 
 
 def _point_or_none(secret: bytes) -> bytes | None:

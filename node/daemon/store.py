@@ -6,7 +6,7 @@ synchronous=FULL makes a commit one fsync. The exclusive lock refuses a second p
 spares the shared-memory index.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,11 +14,16 @@ import apsw
 import msgspec
 
 from htlc.channel import Channel
+from htlc.ladder import Htlc, Side
 from wire.bitcoin.tx import Transaction, parse_transaction
+from wire.units import Msat
 
 SCHEMA = """
 create table if not exists meta(key text primary key, value blob not null) without rowid;
 create table if not exists channels(channel_id blob primary key, value blob not null) without rowid;
+create table if not exists past_htlcs(channel_id blob, side integer, id integer, entered integer not null,
+    left integer not null, amount_msat integer not null, payment_hash blob not null,
+    cltv_expiry integer not null, primary key(channel_id, side, id)) without rowid;
 create table if not exists broadcasts(txid blob primary key, raw blob not null) without rowid;
 create table if not exists invoices(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
@@ -103,6 +108,37 @@ class Store:
             return [_decode_channel(row[0]) for row in self.db.execute("select value from channels")]
         except msgspec.MsgspecError as error:
             raise Damaged(self.path, str(error)) from None
+
+    def put_past(self, channel_id: bytes, gone: Iterable[Htlc]) -> None:
+        """Keep what it takes to punish a revoked commitment that contained these HTLCs."""
+        self.db.executemany(
+            "insert or replace into past_htlcs values(?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    channel_id,
+                    h.proposer,
+                    h.id,
+                    h.entered,
+                    h.left,
+                    h.amount_msat,
+                    h.payment_hash,
+                    h.cltv_expiry,
+                )
+                for h in gone
+            ],
+        )
+
+    def past_htlcs(self, channel_id: bytes, remote_number: int) -> list[Htlc]:
+        """The settled HTLCs that their commitment of this number contained."""
+        rows = self.db.execute(
+            "select side, id, amount_msat, payment_hash, cltv_expiry, entered, left from past_htlcs"
+            " where channel_id = ? and entered <= ? and left > ?",
+            (channel_id, remote_number, remote_number),
+        )
+        return [
+            Htlc(Side(row[0]), row[1], Msat(row[2]), row[3], row[4], entered=row[5], left=row[6])
+            for row in rows
+        ]
 
     def put_broadcast(self, transaction: Transaction) -> None:
         """Remember what we gave to the chain until it is buried, to give it again after a restart."""

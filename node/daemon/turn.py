@@ -76,8 +76,11 @@ class Turn:
 
     def _carry_out(self, channel_id: bytes, effect: Effect) -> None:
         match effect:
-            case Save():
+            case Save(gone=gone):
                 self.saved[channel_id] = None
+                if gone:
+                    store = self.switch.store
+                    self.write(lambda: store.put_past(channel_id, gone))
             case Send(message=message):
                 self.send(self.staged[channel_id].charter.peer_id, message)
             case Offer(htlc=htlc):
