@@ -20,6 +20,7 @@ from wire.bitcoin.bech32 import (
     bytes_padded,
     bytes_within,
     letters_of,
+    number_of,
     words_of,
     words_of_letters,
 )
@@ -160,7 +161,7 @@ def decode(text: str, understood: Features | None = PAYABLE) -> Invoice:
     return Invoice(
         currency=currency,
         amount_msat=amount_msat,
-        timestamp=_number(signed[:_TIMESTAMP_WORDS]),
+        timestamp=number_of(signed[:_TIMESTAMP_WORDS]),
         payment_hash=_required_bytes(fields, "p", "payment_hash"),
         payment_secret=_required_bytes(fields, "s", "payment_secret"),
         payee=_payee(fields, digest, signature),
@@ -271,14 +272,6 @@ def _description(fields: dict[str, list[bytes]]) -> str | None:
         raise MalformedField("d") from None
 
 
-def _number(words: bytes) -> int:
-    """Big-endian, right-aligned: five bits a word."""
-    number = 0
-    for word in words:
-        number = number << 5 | word
-    return number
-
-
 def _minimal_number(fields: dict[str, list[bytes]], letter: str, default: int) -> int:
     if letter not in fields:
         return default
@@ -286,7 +279,7 @@ def _minimal_number(fields: dict[str, list[bytes]], letter: str, default: int) -
     # b11-invoices.2: the shortest form, and no wider than the 64 bits anyone computes with
     if words[:1] == b"\x00":
         raise NotMinimalField(letter)
-    number = _number(words)
+    number = number_of(words)
     if number >> 64:
         raise MalformedField(letter)
     return number
@@ -295,7 +288,7 @@ def _minimal_number(fields: dict[str, list[bytes]], letter: str, default: int) -
 def _read_features(words: bytes, understood: Features | None) -> Features:
     if words[:1] == b"\x00":
         raise NotMinimalField("9")
-    features = Features(_number(words))
+    features = Features(number_of(words))
     # b11-invoices.3: what must be understood and is not forbids to pay
     bit = features.unknown_even(understood)
     if bit is not None:

@@ -61,8 +61,15 @@ from wire.crypto.secp256k1 import (
 
 BIP340 = json.loads((Path(__file__).parents[1] / "vectors/bip340.json").read_text())["cases"]
 ONE = (1).to_bytes(32, "big")
-NO_SECRETS = [bytes(32), b"\xff" * 32, GROUP_ORDER.to_bytes(32, "big"), b"", bytes(31) + b"", b"\x01" * 33]
-NO_POINTS = [b"", bytes(33), b"\x04" + GENERATOR[1:], GENERATOR[:-1], GENERATOR + b"\x00", b"\x02" + b"\xff" * 32]
+NO_SECRETS = [bytes(32), b"\xff" * 32, GROUP_ORDER.to_bytes(32, "big"), b"", bytes(31), b"\x01" * 33]
+NO_POINTS = [
+    b"",
+    bytes(33),
+    b"\x04" + GENERATOR[1:],
+    GENERATOR[:-1],
+    GENERATOR + b"\x00",
+    b"\x02" + b"\xff" * 32,
+]
 # A secret of one, and the signatures that RFC 6979 makes of these messages on this curve
 DETERMINISTIC = {
     "Satoshi Nakamoto": (
@@ -168,11 +175,12 @@ def test_a_sum_that_is_infinity_is_named(scalar: int) -> None:
     secret, negated = scalar_bytes(scalar), scalar_bytes(-scalar)
     with pytest.raises(InvalidSecret):
         add_secrets(secret, negated)
-    for call in (
+    calls: list[Any] = [
         lambda: add_points(point_of(secret), point_of(negated)),
         lambda: add_to_point(point_of(secret), negated),
         lambda: add_multiples(GENERATOR, secret, GENERATOR, negated),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(InvalidPoint):
             call()
 
