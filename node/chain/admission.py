@@ -23,6 +23,7 @@ from wire.units import Sat
 MIN_RELAY_SAT_PER_KVB = 1000
 MAX_CHAIN = 25
 MAX_CHAIN_VSIZE = 101_000
+CARVE_OUT_VSIZE = 10_000
 MAX_REPLACED = 100
 
 
@@ -142,10 +143,13 @@ def _check_chain(mempool: Mempool, arrival: Arrival) -> None:
     count, vsize = len(arrival.entries), arrival.vsize
     if len(above) + count > MAX_CHAIN or vsize + sum(entry.vsize for entry in above) > MAX_CHAIN_VSIZE:
         raise refused
+    # one small child more than the limit, so that neither side of a channel can use up all the
+    # places under a commitment and keep the other from paying for it (the CPFP carve-out)
+    is_carved_out = len(above) == count == 1 and vsize <= CARVE_OUT_VSIZE
     for ancestor in above:
         below = [mempool[txid].vsize for txid in mempool.descendants(ancestor.txid) - arrival.evicted]
-        is_long = 1 + len(below) + count > MAX_CHAIN
-        if is_long or ancestor.vsize + sum(below) + vsize > MAX_CHAIN_VSIZE:
+        is_long = 1 + len(below) + count > MAX_CHAIN + is_carved_out
+        if is_long or ancestor.vsize + sum(below) + vsize > MAX_CHAIN_VSIZE + is_carved_out * CARVE_OUT_VSIZE:
             raise refused
 
 

@@ -45,5 +45,7 @@ def _is_small_family(last: Entry, above: Sequence[Entry]) -> bool:
 def sibling(mempool: Mempool, transaction: Transaction) -> set[bytes]:
     """The only other child of the parent of a version 3 child, which it may replace."""
     ancestors = mempool.ancestors(transaction) if transaction.version == VERSION else set()
-    siblings = {txid for parent in ancestors for txid in mempool.descendants(parent)}
+    if len(ancestors) != 1:
+        return set()
+    siblings = mempool.descendants(ancestors.pop())
     return siblings if len(siblings) == 1 else set()
