@@ -6,10 +6,11 @@ less than handing it to a thread and waking up again.
 
 import os
 from pathlib import Path
+from types import TracebackType
 
 
 class FileSource:
-    """A file that is read in place, never as a whole."""
+    """A file that is read in place, never as a whole; leaving its `with` block closes it."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -19,15 +20,20 @@ class FileSource:
         """So many bytes, or fewer where the file ends."""
         return os.pread(self._descriptor, size, offset)
 
-    def close(self) -> None:
-        """Let go of the file."""
+    def __enter__(self) -> "FileSource":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._descriptor)
 
 
 class FileSink:
     """A file that grows in any order, and takes its name when it is whole.
 
-    Until then it stands beside its place as `.<name>.part`; `abandon` removes it.
+    Until `finish` it stands beside its place as `.<name>.part`, and leaving the `with` block without
+    having called that removes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,16 +42,20 @@ class FileSink:
 
     def write(self, offset: int, content: bytes) -> None:
         """Put bytes at an offset."""
-        while content:
-            written = os.pwrite(self._descriptor, content, offset)
-            content, offset = content[written:], offset + written
+        view = memoryview(content)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
 
     def finish(self) -> None:
         """Everything is written: be the file."""
-        os.close(self._descriptor)
         self._part.replace(self._path)
 
-    def abandon(self) -> None:
-        """Leave nothing behind."""
+    def __enter__(self) -> "FileSink":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._descriptor)
         self._part.unlink(missing_ok=True)

@@ -75,6 +75,14 @@ class OfferExpired(InvalidOffer):
         super().__init__(f"the offer of chunk {index} ends in {left_seconds:.0f} seconds")
 
 
+class OfferReused(InvalidOffer):
+    """Its payment hash served for another sale: the preimage that we have opens nothing new."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        super().__init__(f"the offer of chunk {index} uses a payment hash for the second time")
+
+
 class WrongCiphertext(InvalidOffer):
     """The bytes that came are not those that the offer commits to."""
 

@@ -1,7 +1,8 @@
 """What paid content needs of the node that it runs in, and of the files that it moves.
 
 Provider and viewer are written against these protocols, so two of them can be joined in a test
-without channels, and nothing here knows how a payment travels.
+without channels, and nothing here knows how a payment travels. What can go wrong is the node's
+own to say: PeerGone, PaymentFailed and AlreadyPaid.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,14 +16,6 @@ CustomHandler: TypeAlias = Callable[[Point, bytes], Awaitable[None]]
 
 SettledCallback: TypeAlias = Callable[[bytes, Msat], None]
 """Gets the payment hash and the amount received."""
-
-
-class PaymentFailed(Exception):
-    """The payment ended without its preimage: nothing was paid and nothing will be."""
-
-
-class NotConnected(Exception):
-    """There is no connection to the peer, or it broke meanwhile."""
 
 
 class Invoice(Protocol):
@@ -66,7 +59,7 @@ class Node(Protocol):
         ...
 
     async def send_custom(self, peer_id: Point, type: int, payload: bytes) -> None:
-        """Send a message of the custom range; waits while much is unsent."""
+        """Send a message of the custom range; waits while much is unsent. Raises PeerGone."""
         ...
 
     def on_custom(self, type: int, handler: CustomHandler) -> None: ...
@@ -85,7 +78,9 @@ class Node(Protocol):
         amount_msat: Msat,
         *,
         max_fee_msat: Msat,
-    ) -> Payment: ...
+    ) -> Payment:
+        """Raises PaymentFailed if nothing was paid, AlreadyPaid if the hash was used before."""
+        ...
 
 
 class Source(Protocol):

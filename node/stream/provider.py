@@ -20,12 +20,13 @@ from collections.abc import Callable
 import msgspec
 import trio
 
+from node.daemon.peer import PeerGone
 from node.stream import messages
 from node.stream.manifest import Manifest, digest_of, read_manifest, signed, unsigned
 from node.stream.merkle import Layout, Tree, WrongChunkLength, plant_subtrees, subtree_hash
 from node.stream.messages import GetManifest, ManifestReply, OfferReply, Reason, Refusal, RequestChunk
 from node.stream.offer import Offer, Terms, seal_chunk
-from node.stream.ports import Node, NotConnected, Source
+from node.stream.ports import Node, Source
 from wire.codec import DecodeError
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point
@@ -187,7 +188,7 @@ class Provider:
                     await self._show(peer, request)
                 else:
                     is_answered = await self._answer(peer, buyer, request)
-            except NotConnected as reason:
+            except PeerGone as reason:
                 log.debug("a buyer left before its answer: %s", reason)
             if is_answered:
                 buyer.requests -= 1

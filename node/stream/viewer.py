@@ -19,6 +19,9 @@ from hashlib import sha256
 import msgspec
 import trio
 
+from node.daemon.paying import PaymentFailed
+from node.daemon.payments import AlreadyPaid
+from node.daemon.peer import PeerGone
 from node.stream import messages
 from node.stream.budget import Budget, Hour, OverBudget, Spent
 from node.stream.manifest import Manifest, WrongManifest, read_manifest
@@ -39,13 +42,14 @@ from node.stream.offer import (
     OfferExpired,
     OfferNotProven,
     OfferNotSigned,
+    OfferReused,
     WrongCiphertext,
     WrongOffer,
     is_of_content,
     open_chunk,
     read_offer,
 )
-from node.stream.ports import Node, NotConnected, Payment, PaymentFailed, Sink
+from node.stream.ports import Node, Payment, Sink
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
@@ -303,7 +307,7 @@ class Viewer:
                 await self._node.send_custom(provider, type, payload)
                 await parcel.arrived.wait()
                 return parcel
-        except NotConnected:
+        except PeerGone:
             await trio.sleep(self._patience.pause_seconds)
         finally:
             del self._parcels[request_id]
@@ -344,8 +348,10 @@ class Viewer:
                     terms.price_msat,
                     max_fee_msat=budget.fee_per_chunk_msat,
                 )
+            except AlreadyPaid:
+                raise OfferReused(terms.index) from None
             except PaymentFailed as reason:
-                why = str(reason)
+                why = reason.reason
                 log.debug("payment of chunk %d failed: %s", terms.index, why)
             await trio.sleep(self._patience.pause_seconds * 2**attempt)
         raise ChunkNotPaid(terms.index, self._patience.payments, why)

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 import trio
 
-from node.stream.ports import CustomHandler, NotConnected, PaymentFailed, SettledCallback
+from node.daemon.paying import PaymentFailed
+from node.daemon.payments import AlreadyPaid, Status
+from node.daemon.peer import PeerGone
+from node.stream.ports import CustomHandler, SettledCallback
 from wire.crypto import secp256k1
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point, Signature
@@ -47,6 +50,7 @@ class JoinedNode:
     spendable_msat: Msat = Msat(10**12)
     failures: int = 0
     """How many payments fail before one succeeds."""
+    failed: int = 0
     bend: Callable[[int, bytes], bytes | None] = lambda _, payload: payload
     """What becomes of a payload that is sent; None loses it."""
 
@@ -69,7 +73,7 @@ class JoinedNode:
     async def send_custom(self, peer_id: Point, type: int, payload: bytes) -> None:
         await trio.lowlevel.checkpoint()
         if self.other is None or self.other.node_id != peer_id:
-            raise NotConnected
+            raise PeerGone(peer_id, "nobody is joined")
         bent = self.bend(type, payload)
         if bent is not None:
             self.outbox.send_nowait((type, bent))
@@ -99,10 +103,13 @@ class JoinedNode:
         max_fee_msat: Msat,
     ) -> JoinedPayment:
         await trio.lowlevel.checkpoint()
-        self.payments.append(payment_hash)
         if self.failures:
             self.failures -= 1
-            raise PaymentFailed("no route just now")
+            self.failed += 1
+            raise PaymentFailed("no route just now", 1)
+        if payment_hash in self.payments:
+            raise AlreadyPaid(payment_hash, Status.COMPLETE)
+        self.payments.append(payment_hash)
         assert self.other is not None
         assert payee == self.other.node_id
         invoice = self.other.invoices[payment_hash]

@@ -21,6 +21,7 @@ from node.stream.offer import (
     OfferExpired,
     OfferNotProven,
     OfferNotSigned,
+    OfferReused,
     WrongCiphertext,
     WrongOffer,
     is_fraud,
@@ -227,7 +228,8 @@ async def test_payments_that_never_go_through_end_the_purchase(autojump_clock: o
         with pytest.raises(ChunkNotPaid) as caught:
             await deal.buy(window=1)
         assert caught.value.why == "no route just now"
-        assert len(deal.alice.payments) == 3
+        assert deal.alice.failed == 3
+        assert not deal.alice.payments
 
 
 def resigned(**fields: object) -> Callable[[bytes], bytes]:
@@ -271,6 +273,18 @@ async def test_an_offer_that_the_provider_did_not_sign_is_not_paid(autojump_cloc
         with pytest.raises(OfferNotSigned):
             await deal.buy(window=1)
         assert not deal.alice.payments
+
+
+async def test_a_payment_hash_serves_for_one_chunk(autojump_clock: object) -> None:
+    async with shop() as deal:
+        deal.provider = Provider(deal.eric, clock=lambda: deal.now[0], entropy=bytes)
+        await deal.provider.publish(deal.source, title="A film", price_msat=PRICE, chunk_size=BLOCK_BYTES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deal.provider.serve)
+            with pytest.raises(OfferReused):
+                await deal.buy(window=1)
+            nursery.cancel_scope.cancel()
+        assert len(deal.alice.payments) == 1
 
 
 async def test_a_forged_manifest_is_refused(autojump_clock: object) -> None:

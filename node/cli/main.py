@@ -1,0 +1,84 @@
+"""The `rill` command.
+
+Everything heavy is imported inside the command that needs it, so that help comes at once. A
+mistake of the user gets one sentence on stderr and the exit code 2; a failure while running, 1.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+USAGE, INTERRUPTED = 2, 130
+
+# typer carries its own copy of click or uses the installed one, but its BadParameter is always
+# UsageError's child
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(name="rill", add_completion=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def rill() -> None:
+    """A Lightning node in Python: a whole network on one laptop, content paid for chunk by chunk."""
+
+
+@app.command()
+def demo(
+    film: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="What Eric sells. Without it, a short film.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Where Alice writes it. Without it, ./rill-demo-NAME."),
+    ] = None,
+    chunk_size: Annotated[
+        int, typer.Option(metavar="BYTES", help="The size of a chunk: 16 KiB times a power of two.")
+    ] = 65536,
+    price_msat: Annotated[int, typer.Option(metavar="N", help="What a chunk costs.")] = 100_000,
+    window: Annotated[int, typer.Option(metavar="N", help="How many chunks are bought at once.")] = 32,
+    seed: Annotated[int, typer.Option(metavar="N", help="Where the keys of the nodes come from.")] = 0,
+    port: Annotated[
+        int,
+        typer.Option(metavar="N", help="Listen on this port and the four after it. 0: on any free ones."),
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+) -> None:
+    """Five nodes, four hops, a film paid for chunk by chunk.
+
+    An embedded chain and five nodes start in this process, open channels in a line, learn of them by
+    gossip, and Alice buys FILE from Eric over Bob, Carol and Diana. Then every channel is closed, and
+    the account is printed to the satoshi. PATH is replaced if it exists.
+    """
+    from node.cli.demo import run_demo
+
+    wish = {
+        "film": film,
+        "out": out,
+        "chunk_size": chunk_size,
+        "price_msat": price_msat,
+        "window": window,
+        "seed": seed,
+        "first_port": port,
+    }
+    raise typer.Exit(run_demo(wish, as_json=as_json))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; return its exit code."""
+    try:
+        code = app(args=list(arguments) or ["--help"], prog_name="rill", standalone_mode=False)
+    except _UsageError as wrong:
+        typer.echo(f"rill: {wrong.format_message()}", err=True)
+        return USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("rill: interrupted", err=True)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

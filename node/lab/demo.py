@@ -1,0 +1,220 @@
+"""The story of the demo: a film, paid for chunk by chunk over four hops.
+
+It is told to a `Watcher` while it happens; what remains of it is an `Account`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from node.daemon.establish import OpeningFailed
+from node.daemon.node import Node, PortTaken, Unreachable
+from node.daemon.peer import PeerGone
+from node.daemon.wallet import InsufficientFunds
+from node.lab.account import Account, BalanceSat, ChainAccount, Film, Seconds, chunk_ms, is_conserved
+from node.lab.audit import audit
+from node.lab.network import Network, running_network
+from node.lab.plan import CAPACITY_SAT, PUSHED_SAT, BeyondMeans, Plan
+from node.stream.budget import Budget, OverBudget
+from node.stream.files import FileSink, FileSource
+from node.stream.manifest import InvalidManifest, Manifest
+from node.stream.merkle import InvalidLayout
+from node.stream.offer import Defrauded, InvalidOffer
+from node.stream.provider import ContentChanged, Provider
+from node.stream.viewer import ChunkBought, PurchaseFailed, Receipt, Viewer
+from wire.codec import DecodeError
+from wire.crypto.secp256k1 import Point
+from wire.node_address import Ipv4, read_addresses
+from wire.units import Msat, msat
+
+BUYER, SELLER = "alice", "eric"
+MEBIBYTE = 1 << 20
+
+
+class Watcher(Protocol):
+    """Who is told how the demo goes on."""
+
+    def stage(self, text: str) -> None:
+        """What happens from now on."""
+
+    def channels_open(self) -> None:
+        """From now on there is something to be left as it is."""
+
+    def buying(self, manifest: Manifest) -> None:
+        """The first chunk is about to be asked for."""
+
+    def bought(self, chunk: ChunkBought) -> None:
+        """One chunk more."""
+
+
+class CopyDiffers(Exception):
+    """Every chunk was verified, and the file is not the film all the same."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(f"{out} differs from its source")
+
+
+class NotAnnounced(Exception):
+    """Gossip tells of a node, but not where it listens."""
+
+    def __init__(self, node_id: Point) -> None:
+        super().__init__(f"{node_id.hex()} announces no address")
+
+
+FAILURES = (
+    PurchaseFailed,
+    InvalidOffer,
+    InvalidManifest,
+    InvalidLayout,
+    DecodeError,
+    Defrauded,
+    OverBudget,
+    ContentChanged,
+    CopyDiffers,
+    NotAnnounced,
+    PortTaken,
+    Unreachable,
+    PeerGone,
+    OpeningFailed,
+    InsufficientFunds,
+    OSError,
+)
+"""How a demo may fail without a mistake in this code; each says why in a sentence."""
+
+
+async def play(plan: Plan, watcher: Watcher) -> Account:
+    """The whole story, from an empty chain to the account.
+
+    Raises:
+        ExceptionGroup: of a BadPlan, if only the running network can tell what is wrong with the
+            plan, or of one of FAILURES.
+    """
+    began = trio.current_time()
+    watcher.stage("starting a chain and five nodes")
+    async with running_network(plan.seed, plan.first_port) as network:
+        return await Demo(plan, watcher, network, began).play()
+
+
+class Demo:
+    """One playing of the story on a running network."""
+
+    def __init__(self, plan: Plan, watcher: Watcher, network: Network, began: float) -> None:
+        self._plan, self._watcher, self._network, self._began = plan, watcher, network, began
+        self._buyer, self._seller = network.nodes[BUYER], network.nodes[SELLER]
+
+    async def play(self) -> Account:
+        """Open, sell, close, and add up."""
+        network, watcher = self._network, self._watcher
+        watcher.stage("opening four channels")
+        await network.fund()
+        before = network.balances_sat()
+        await network.open_line(CAPACITY_SAT, msat(PUSHED_SAT))
+        watcher.channels_open()
+        watcher.stage("waiting until gossip has told everybody of everything")
+        await network.wait_for_gossip()
+        ready_seconds = trio.current_time() - self._began
+
+        in_channels = self._in_channels_msat()
+        film, receipt = await self._sell()
+        await network.wait_for_quiet()
+        earned = {name: amount - in_channels[name] for name, amount in self._in_channels_msat().items()}
+
+        watcher.stage("closing every channel")
+        closing = trio.current_time()
+        await network.close_line()
+        ended = trio.current_time()
+        seconds = Seconds(
+            ready=round(ready_seconds, 3),
+            stream=round(receipt.seconds, 3),
+            close=round(ended - closing, 3),
+            total=round(ended - self._began, 3),
+        )
+        return await self._account(film, receipt, earned, before, seconds)
+
+    async def _sell(self) -> tuple[Film, Receipt]:
+        """Eric publishes the film, and Alice buys it."""
+        plan, watcher = self._plan, self._watcher
+        with FileSource(plan.film) as source:
+            provider = Provider(self._seller)
+            watcher.stage("Eric publishes the film")
+            offered = await provider.publish(
+                source, title=plan.name, price_msat=plan.price_msat, chunk_size=plan.chunk_size
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(provider.serve)
+                receipt = await self._buy(offered.root)
+                nursery.cancel_scope.cancel()
+        digest = _sha256(plan.film)
+        if _sha256(plan.out) != digest:
+            raise CopyDiffers(plan.out)
+        layout = offered.layout
+        film = Film(plan.name, layout.length, layout.chunk_count, offered.root.hex(), digest.hex())
+        return film, receipt
+
+    async def _buy(self, root: bytes) -> Receipt:
+        """Alice knows the film's root; where Eric is she has from gossip, the rest from him."""
+        plan, seller_id = self._plan, self._seller.node_id
+        await self._buyer.connect(seller_id, *announced_address(self._buyer, seller_id))
+        viewer = Viewer(self._buyer)
+        manifest = await viewer.fetch_manifest(seller_id, root)
+        budget = budget_for(manifest)
+        means_msat = self._buyer.spendable_msat
+        if manifest.total_msat + manifest.layout.chunk_count * budget.fee_per_chunk_msat > means_msat:
+            raise BeyondMeans(manifest.layout.chunk_count, manifest.price_msat, means_msat)
+        self._watcher.buying(manifest)
+        with FileSink(plan.out) as sink:
+            receipt = await viewer.buy(
+                manifest, sink, budget, window=plan.window, on_chunk=self._watcher.bought
+            )
+            sink.finish()
+        return receipt
+
+    def _in_channels_msat(self) -> dict[str, int]:
+        return {name: node.channel_balance_msat for name, node in self._network.nodes.items()}
+
+    async def _account(
+        self, film: Film, receipt: Receipt, earned: dict[str, int], before: dict[str, int], seconds: Seconds
+    ) -> Account:
+        network = self._network
+        after = network.balances_sat()
+        balances_sat = {name: BalanceSat(before[name], after[name]) for name in before}
+        found = audit(await network.blocks(), [channel.funding for channel in network.channels])
+        tip = await network.chain.tip()
+        return Account(
+            film=film,
+            route=(BUYER, *(network.name_of(node_id) for node_id in receipt.chunks[-1].route)),
+            paid_msat=earned[SELLER],
+            fees_msat={name: amount for name, amount in earned.items() if name not in (BUYER, SELLER)},
+            seconds=seconds,
+            chunk_ms=chunk_ms([chunk.seconds for chunk in receipt.chunks]),
+            goodput_mib_s=round(receipt.bytes / MEBIBYTE / receipt.seconds, 3),
+            balances_sat=balances_sat,
+            chain=ChainAccount(tip.height, found.onchain_fees_sat, found.transactions_per_channel),
+            conserved=is_conserved(balances_sat, found.onchain_fees_sat),
+        )
+
+
+def announced_address(node: Node, node_id: Point) -> tuple[str, int]:
+    """Where a node says that it listens, as this node heard by gossip.
+
+    Raises:
+        NotAnnounced: it did not say, or not in a way that we can use.
+    """
+    heard = node.graph.nodes.get(node_id)
+    for address in read_addresses(heard.addresses) if heard else ():
+        if isinstance(address, Ipv4):
+            return address.host, address.port
+    raise NotAnnounced(node_id)
+
+
+def budget_for(manifest: Manifest) -> Budget:
+    """As much as the manifest asks for, and fees of a tenth of it, or of 10 sat if that is more."""
+    fee_msat = Msat(max(manifest.price_msat // 10, 10_000))
+    return Budget(manifest.price_msat, manifest.total_msat, fee_msat)
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
