@@ -59,6 +59,7 @@ from gossip.waiting import ANNOUNCE_DEPTH_BLOCKS, Candidates, Waiting
 from wire.codec import Message
 from wire.crypto.secp256k1 import Point
 from wire.features import GOSSIP_QUERIES, GOSSIP_QUERIES_EX, Features
+from wire.messages.base import Unknown
 from wire.messages.catalogue import decode, encode
 from wire.messages.gossip import (
     ChannelAnnouncement,
@@ -132,7 +133,8 @@ class Gossip:
 
     def add_own(self, channel: Channel, aliases: tuple[int, ...] = ()) -> list[Effect]:
         """Put a channel of ours into the graph before, or without, its announcement."""
-        self.graph.add_channel(msgspec.structs.replace(channel, is_announced=False))
+        is_announced = channel.short_channel_id in self.archive.announcements
+        self.graph.add_channel(msgspec.structs.replace(channel, is_announced=is_announced))
         self._aliases.update(dict.fromkeys(aliases, channel.short_channel_id))
         self._is_changed = True
         return self._drain()
@@ -211,13 +213,15 @@ class Gossip:
     # what peers send
 
     def receive(
-        self, peer: Point, raw: bytes, message: Message, now_seconds: int, height: int
+        self, peer: Point, raw: bytes, message: Message | Unknown, now_seconds: int, height: int
     ) -> list[Effect]:
         """Take a message of BOLT 7 from a connected peer; `raw` is what was decoded."""
         self._attempt(peer, raw, message, now_seconds, height)
         return self._drain()
 
-    def _attempt(self, peer: Point, raw: bytes, message: Message, now_seconds: int, height: int) -> None:
+    def _attempt(
+        self, peer: Point, raw: bytes, message: Message | Unknown, now_seconds: int, height: int
+    ) -> None:
         try:
             self._take(peer, raw, message, now_seconds, height)
         except Warn as why:
@@ -226,7 +230,9 @@ class Gossip:
         except Ignore:
             pass
 
-    def _take(self, peer: Point, raw: bytes, message: Message, now_seconds: int, height: int) -> None:
+    def _take(
+        self, peer: Point, raw: bytes, message: Message | Unknown, now_seconds: int, height: int
+    ) -> None:
         match message:
             case ChannelAnnouncement():
                 self._take_announcement(peer, raw, message, height)
@@ -378,7 +384,7 @@ class Gossip:
             is_own = node_id == self.node_id
             self._relay((NODE, node_id), raw, message.timestamp, origin, is_own=is_own)
 
-    def _take_query(self, peer: Point, message: Message) -> None:
+    def _take_query(self, peer: Point, message: Message | Unknown) -> None:
         asking = self.peers[peer].asking
         match message:
             case QueryShortChannelIds(chain_hash=self.chain_hash):
