@@ -6,12 +6,18 @@ constructors unpack it byte by byte into arguments, a hundred times slower.
 
 The kernel checks consensus and keeps the blocks on disk. It has no mempool, no relay policy and
 no list of unspent outputs that could be asked; those are built next door.
+
+Only the block files are trusted across a restart. The kernel writes its index and its coins only
+when it is closed properly, so after a crash they would miss every block since the start, while
+the nodes on this chain remember them. Both are therefore kept in memory and built again from the
+block files at each start, 0.1 ms for a block.
 """
 
+import fcntl
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pbk
 import pbk.capi.bindings as capi
@@ -25,10 +31,10 @@ _FLAGS = pbk.ScriptVerificationFlags.ALL
 
 
 class ChainDirectoryInUse(Exception):
-    """Another process or another chain of this process works on the directory, or it is damaged."""
+    """Another process, or another chain of this process, works on the directory."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(f"cannot open the chain in {directory}: it is in use or damaged")
+        super().__init__(f"the chain in {directory} is in use")
         self.directory = directory
 
 
@@ -51,18 +57,24 @@ class Kernel:
     """One chain on one directory, until it is closed."""
 
     def __init__(self, directory: Path) -> None:
+        """Open or create the chain in a directory that exists.
+
+        Raises:
+            ChainDirectoryInUse: another chain works on it.
+        """
+        lock = _locked(directory)
         context = pbk.make_context(pbk.ChainType.REGTEST)
         options = pbk.ChainstateManagerOptions(context, str(directory), str(directory / "blocks"))
         options.set_worker_threads_num(0)
-        try:
-            chainstate: Any = pbk.ChainstateManager(options)
-        except RuntimeError as refused:
-            raise ChainDirectoryInUse(directory) from refused
-        self._release = weakref.finalize(self, _destroy, chainstate)
-        self._opened: Any = chainstate
+        options.set_wipe_dbs(wipe_block_tree_db=True, wipe_chainstate_db=True)
+        options.update_block_tree_db_in_memory(True)
+        options.update_chainstate_db_in_memory(True)
+        self._opened: Any = pbk.ChainstateManager(options)
+        self._opened.import_blocks([])
+        self._release = weakref.finalize(self, _destroy, self._opened, lock)
 
     def close(self) -> None:
-        """Write everything and release the directory. Closing twice is no error."""
+        """Release the directory. Closing twice is no error."""
         self._opened = None
         self._release()
 
@@ -114,8 +126,19 @@ class Kernel:
             raise InvalidBlock(block_hash) from refused
 
 
-def _destroy(chainstate: Any) -> None:
+def _locked(directory: Path) -> IO[bytes]:
+    lock = (directory / "lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ChainDirectoryInUse(directory) from None
+    return lock
+
+
+def _destroy(chainstate: Any, lock: IO[bytes]) -> None:
     chainstate.__del__()
+    lock.close()
 
 
 def first_unsigned_input(transaction: Transaction, spent: Sequence[TxOut]) -> int | None:

@@ -258,6 +258,25 @@ async def test_a_reopened_chain_goes_on(tmp_path: Path) -> None:
         assert await chain.output(outpoint) is not None
 
 
+def test_a_killed_process_loses_no_block(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys, trio
+from pathlib import Path
+from node.chain.embedded import EmbeddedChain
+chain = EmbeddedChain(Path(sys.argv[1]))
+trio.run(chain.mine, 7)
+trio.run(chain.reorganise, 3)
+print(chain.regtest.block_hash(chain.regtest.height).hex(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False
+    )
+    with EmbeddedChain(tmp_path) as chain:
+        assert chain.regtest.height == PREMINED_BLOCKS + 8
+        assert trio.run(chain.tip).block_hash.hex() == killed.stdout.strip()
+
+
 async def test_a_directory_serves_one_chain_at_a_time(tmp_path: Path) -> None:
     with EmbeddedChain(tmp_path), pytest.raises(ChainDirectoryInUse):
         EmbeddedChain(tmp_path)
