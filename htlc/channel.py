@@ -40,6 +40,7 @@ class Phase(Enum):
     SHUTTING_DOWN = "shutting down"
     NEGOTIATING = "agreeing on a closing fee"
     CLOSING = "closing"
+    BEHIND = "behind its peer, which alone can close it"
     FAILED = "failed"
     CLOSED = "closed"
 
@@ -103,6 +104,7 @@ class Channel(msgspec.Struct, frozen=True, gc=False):
     remote_point: bytes  # per-commitment point of their newest commitment
     remote_next_point: bytes | None  # of the one after: unknown until they reveal it
     remote_revoking_point: bytes | None = None  # of the one that they still owe the secret for
+    has_revoked_last: bool = False  # whether our last revoke_and_ack left after our last commitment_signed
     remote_signature: bytes = b""  # theirs, on our newest commitment
     remote_htlc_signatures: tuple[bytes, ...] = ()
     shachain: Shachain = Shachain()

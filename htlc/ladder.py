@@ -155,7 +155,8 @@ class Htlc(msgspec.Struct, frozen=True, gc=False, array_like=True):
     outcome: Outcome | None = None
     outcome_rung: Rung = Rung.PROPOSED  # meaningless without an outcome
     origin: Origin | None = None  # of HTLCs that we offer
-    onion: bytes | None = None  # of HTLCs that we received, until it is decided what becomes of them
+    # of those we received until it is decided what becomes of them, of ours until they are acknowledged
+    onion: bytes | None = None
     shared_secret: bytes | None = None  # of HTLCs that we received and could peel
     path_key: bytes | None = None
     entered: int = 0  # the first commitment of theirs that we signed with it
@@ -172,6 +173,9 @@ class Htlc(msgspec.Struct, frozen=True, gc=False, array_like=True):
                 return self
             if signal is Signal.WE_SIGN:
                 return msgspec.structs.replace(self, rung=_UP[self.rung], entered=remote_number)
+            if self.proposer is LOCAL and signal is Signal.THEY_REVOKE:
+                # never to be sent again
+                return msgspec.structs.replace(self, rung=_UP[self.rung], onion=None)
             return msgspec.structs.replace(self, rung=_UP[self.rung])
         if self.outcome_rung is not lifts_from[self.proposer.other]:
             return self

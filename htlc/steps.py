@@ -97,20 +97,26 @@ def offer(
     if not channel.is_usable:
         raise NotUsable(channel.phase.value)
     htlc = Htlc(LOCAL, channel.next_htlc_id.local, amount_msat, payment_hash, cltv_expiry, origin=origin)
+    htlc = _with(htlc, onion=onion, path_key=path_key)
     try:
         check_add(channel, htlc)
     except Warn as broken:
         raise CannotOffer(broken) from None
-    message = UpdateAddHtlc(
-        channel_id=channel.id,
+    return Step(_added(channel, htlc), (Send(add_message(channel.id, htlc)),))
+
+
+def add_message(channel_id: bytes, htlc: Htlc) -> UpdateAddHtlc:
+    """The update_add_htlc of an HTLC of ours that may still have to be sent."""
+    assert htlc.onion is not None, "an HTLC that is not acknowledged keeps its onion"
+    return UpdateAddHtlc(
+        channel_id=channel_id,
         id=htlc.id,
-        amount_msat=amount_msat,
-        payment_hash=payment_hash,
-        cltv_expiry=cltv_expiry,
-        onion_routing_packet=onion,
-        blinded_path=path_key,
+        amount_msat=htlc.amount_msat,
+        payment_hash=htlc.payment_hash,
+        cltv_expiry=htlc.cltv_expiry,
+        onion_routing_packet=htlc.onion,
+        blinded_path=htlc.path_key,
     )
-    return Step(_added(channel, htlc), (Send(message),))
 
 
 def remove(channel: Channel, htlc_id: int, outcome: Outcome) -> Step:
@@ -127,10 +133,11 @@ def remove(channel: Channel, htlc_id: int, outcome: Outcome) -> Step:
     if isinstance(outcome, Fulfilled) and sha256(outcome.payment_preimage) != htlc.payment_hash:
         raise NotOurPreimage(htlc_id)
     removed = _with_htlc(channel, _with(htlc, outcome=outcome, outcome_rung=Rung.PROPOSED, onion=None))
-    return Step(removed, (Send(_removal_message(channel.id, htlc_id, outcome)),))
+    return Step(removed, (Send(removal_message(channel.id, htlc_id, outcome)),))
 
 
-def _removal_message(channel_id: bytes, htlc_id: int, outcome: Outcome) -> Message:
+def removal_message(channel_id: bytes, htlc_id: int, outcome: Outcome) -> Message:
+    """The update that removes an HTLC of the peer."""
     match outcome:
         case Fulfilled(payment_preimage=preimage, attribution_data=attribution):
             return UpdateFulfillHtlc(channel_id, htlc_id, preimage, attribution)
@@ -196,10 +203,15 @@ def sign(channel: Channel, secrets: ChannelSecrets) -> Step:
         remote_point=channel.remote_next_point,
         remote_next_point=None,
         remote_revoking_point=channel.remote_point,
+        has_revoked_last=False,
     )
-    signature, htlc_signatures = signatures_for(signed, secrets)
-    message = CommitmentSigned(channel.id, signature, htlc_signatures)
-    return Step(signed, (SAVE, Send(message)))
+    return Step(signed, (SAVE, Send(signature_message(signed, secrets))))
+
+
+def signature_message(channel: Channel, secrets: ChannelSecrets) -> CommitmentSigned:
+    """The commitment_signed for their newest commitment; equal channels give equal bytes."""
+    signature, htlc_signatures = signatures_for(channel, secrets)
+    return CommitmentSigned(channel.id, signature, htlc_signatures)
 
 
 def signatures_for(channel: Channel, secrets: ChannelSecrets) -> tuple[bytes, tuple[bytes, ...]]:
@@ -323,13 +335,18 @@ def _receive_signature(channel: Channel, message: CommitmentSigned, secrets: Cha
     point = secrets.per_commitment_point(number)
     check_signatures(signed, signed.commitment(LOCAL, point), point)
     # commitment_signed-revoke_and_ack.4: one answer, which gives up the commitment before
-    answer = RevokeAndAck(
+    revoked = _with(signed.after(Signal.WE_REVOKE), has_revoked_last=True)
+    return Step(revoked, (Save(_gone(signed, revoked)), Send(revocation_message(revoked, secrets))))
+
+
+def revocation_message(channel: Channel, secrets: ChannelSecrets) -> RevokeAndAck:
+    """The revoke_and_ack that gave up our commitment before the newest."""
+    number = channel.number.local
+    return RevokeAndAck(
         channel.id,
         per_commitment_secret=secrets.per_commitment_secret(number - 1),
         next_per_commitment_point=secrets.per_commitment_point(number + 1),
     )
-    revoked = signed.after(Signal.WE_REVOKE)
-    return Step(revoked, (Save(_gone(signed, revoked)), Send(answer)))
 
 
 def _gone(before: Channel, after: Channel) -> tuple[Htlc, ...]:
