@@ -111,10 +111,19 @@ class Report:
         return middle
 
     def rate(
-        self, name: str, per_second: float, *, goal: float | None = None, beside: str | None = None
+        self,
+        name: str,
+        per_second: float,
+        *,
+        floor: str | None = None,
+        goal: float | None = None,
+        beside: str | None = None,
     ) -> None:
-        """Report how many of something were done in a second."""
-        self.figure(name, per_second, "/s", goal=goal, beside=beside)
+        """Report how many of something were done in a second; the floor is the time of one."""
+        ratio = 1 / per_second / self._median_of(floor) if floor else None
+        self._add(
+            Line(self.subject, name, per_second, "/s", floor=floor, ratio=ratio, goal=goal, beside=beside)
+        )
 
     def figure(
         self, name: str, value: float, unit: str, *, goal: float | None = None, beside: str | None = None
