@@ -161,6 +161,7 @@ class Establishment:
         channel, signed = opening.receive_created(stage, message, keys)
         # funding_created-funding_signed.4: from here on we remember the channel
         turn.put(channel)
+        self._switch.live.add(channel.id)
         turn.send(peer.node_id, signed)
 
     def _receive_signed(self, turn: "Turn", peer: Peer, message: FundingSigned) -> None:
@@ -172,6 +173,7 @@ class Establishment:
         del self._signing[peer.node_id, message.channel_id]
         assert attempt.funding is not None, "funding_created came after the transaction was made"
         turn.put(channel)
+        self._switch.live.add(channel.id)
         self._switch.wallet.add(attempt.funding.transaction)
         turn.writes_once[b"wallet"] = lambda: self._switch.wallet.save(self._switch.store.db)
         turn.broadcast(attempt.funding.transaction)

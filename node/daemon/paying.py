@@ -81,9 +81,7 @@ class Payer:
         return {
             channel.short_channel_id: spendable_msat(channel)
             for channel in self._switch.channels.values()
-            if channel.short_channel_id is not None
-            and channel.is_usable
-            and channel.charter.peer_id in self._switch.peers
+            if channel.short_channel_id is not None and channel.is_usable and channel.id in self._switch.live
         }
 
     async def pay(self, wanted: Wanted) -> Payment:
@@ -147,7 +145,7 @@ class Payer:
 
         def act(turn: Turn) -> Attempt:
             channel = turn.channel(switch.by_scid.get(first.short_channel_id, b""))
-            if channel is None or channel.charter.peer_id not in switch.peers:
+            if channel is None or channel.id not in switch.live:
                 raise NotUsable("not connected")
             step = steps.offer(
                 channel,

@@ -17,6 +17,7 @@ from htlc import closing, steps
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError
 from htlc.opening import House
+from htlc.reestablish import disconnected, receive_reestablish, reestablish
 from htlc.relay import Toll
 from htlc.steps import Climate
 from node.daemon.establish import Establishment
@@ -26,7 +27,7 @@ from node.daemon.payments import Payments
 from node.daemon.peer import Peer
 from node.daemon.signer import Signer
 from node.daemon.store import Store
-from node.daemon.turn import Turn
+from node.daemon.turn import Turn, resume
 from node.daemon.wallet import Wallet
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
@@ -34,6 +35,7 @@ from wire.features import SHUTDOWN_ANYSEGWIT
 from wire.messages.base import Error, Warning
 from wire.messages.channel import (
     AcceptChannel,
+    ChannelReestablish,
     ClosingSigned,
     FundingCreated,
     FundingSigned,
@@ -47,6 +49,7 @@ T = TypeVar("T")
 MOST_EVENTS_PER_TURN = 2000
 MOST_WAITING_EVENTS = 10_000
 ALL_CHANNELS = bytes(32)
+_ENDED = (Phase.BEHIND, Phase.FAILED, Phase.CLOSED)
 
 
 class Request(Generic[T]):
@@ -74,6 +77,7 @@ class Switch:
         self.by_scid = {c.short_channel_id: c.id for c in self.channels.values() if c.short_channel_id}
         self.channel_updates: dict[int, bytes] = {}
         self.peers: dict[bytes, Peer] = {}
+        self.live: set[bytes] = set()  # channels that are taken up on the present connection
         self.invoices, self.payments = Invoices(store, now), Payments(store, now)
         self.ledger, self.establishment = Ledger(store), Establishment(self)
         self.wants_close: set[bytes] = set()
@@ -120,6 +124,7 @@ class Switch:
 
     async def run(self) -> None:
         """Turn until cancelled."""
+        self._inbox.appendleft(Request(resume))
         while True:
             if not self._inbox:
                 self._wake = trio.Event()
@@ -216,8 +221,29 @@ class Switch:
                 turn.take(closing.receive_shutdown(channel, message, is_anysegwit))
             case ClosingSigned():
                 turn.take(closing.receive_closing_signed(channel, message, secrets))
+            case ChannelReestablish():
+                self._take_up(turn, channel, message)
             case _:
                 turn.take(steps.receive(channel, message, secrets, self.climate))
+
+    def _take_up(self, turn: Turn, channel: Channel, message: ChannelReestablish) -> None:
+        if channel.phase not in _ENDED:
+            secrets = self.signer.channel_secrets(channel.charter.key_index)
+            step = receive_reestablish(channel, message, secrets)
+            self.live.add(channel.id)
+            turn.take(step)
+        if (turn.channel(channel.id) or channel).phase in _ENDED:
+            # reestablish.7: an error makes a peer that knows more than we do close the channel
+            turn.send(channel.charter.peer_id, Error(channel.id, b"this channel is closed here"))
+
+    def _greet(self, turn: Turn, peer: Peer) -> None:
+        """Take up all channels with a peer that has just connected."""
+        for channel in list(self.channels.values()):
+            if channel.charter.peer_id == peer.node_id and channel.phase not in _ENDED:
+                turn.put(disconnected(channel))
+                secrets = self.signer.channel_secrets(channel.charter.key_index)
+                # reestablish.1: before anything else about the channel
+                turn.send(peer.node_id, reestablish(channel, secrets))
 
     def _receive_error(self, turn: Turn, peer: Peer, message: Error) -> None:
         log.warning("a peer fails a channel", extra={"peer": peer.node_id.hex(), "text": message.text})
@@ -253,11 +279,18 @@ class Switch:
         if older is not None:
             older.close("replaced by a newer connection")
         self.peers[peer.node_id] = peer
+        self._still(peer.node_id)
+        self._inbox.append(Request(lambda turn: self._greet(turn, peer)))
+        self._wake.set()
+
+    def _still(self, peer_id: bytes) -> None:
+        self.live -= {c.id for c in self.channels.values() if c.charter.peer_id == peer_id}
 
     def drop_peer(self, peer: Peer) -> None:
         """A connection is down."""
         if self.peers.get(peer.node_id) is peer:
             del self.peers[peer.node_id]
+            self._still(peer.node_id)
             self.establishment.forget(peer.node_id)
 
     # --- what our user asks

@@ -82,7 +82,7 @@ class Turn:
                     store = self.switch.store
                     self.write(lambda: store.put_past(channel_id, gone))
             case Send(message=message):
-                self.send(self.staged[channel_id].charter.peer_id, message)
+                self._send_for(channel_id, message)
             case Offer(htlc=htlc):
                 self.settle_incoming(channel_id, htlc)
             case Settle(htlc=htlc):
@@ -91,6 +91,11 @@ class Turn:
                 self.broadcast(transaction)
             case Watch():
                 pass  # the chain's follower reads what to watch from the channels themselves
+
+    def _send_for(self, channel_id: bytes, message: Message) -> None:
+        """Send on a channel that is taken up; else the peer gets it when it is (reestablish.1)."""
+        if channel_id in self.switch.live:
+            self.send(self.staged[channel_id].charter.peer_id, message)
 
     def broadcast(self, transaction: Transaction) -> None:
         """Give a transaction to the chain once the reason for it is durable."""
@@ -120,7 +125,7 @@ class Turn:
         if channel is None:
             return None
         toll = self.switch.toll_of(channel)
-        is_usable = channel.is_usable and channel.charter.peer_id in self.switch.peers
+        is_usable = channel.is_usable and channel.id in self.switch.live
         return Exit(channel.id, toll, is_usable, self.switch.channel_updates.get(short_channel_id, b""))
 
     def _forward(self, channel_id: bytes, htlc: Htlc, forward: Forward) -> None:
@@ -153,18 +158,19 @@ class Turn:
         else:
             self.remove(channel_id, htlc.id, answer.outcome)
 
-    def remove(self, channel_id: bytes, htlc_id: int, outcome: Outcome) -> None:
-        """Fulfil or fail an incoming HTLC; one that is gone already is left alone."""
+    def remove(self, channel_id: bytes, htlc_id: int, outcome: Outcome) -> bool:
+        """Fulfil or fail an incoming HTLC; one that is gone already is left alone, and False."""
         channel = self.channel(channel_id)
         if channel is None:
-            return
+            return False
         try:
             step = steps.remove(channel, htlc_id, outcome)
         except NotRemovable:
             log.info("an HTLC was settled twice", extra={"channel": channel_id.hex(), "htlc": htlc_id})
-            return
+            return False
         self.take(step)
         self.saved[channel_id] = None
+        return True
 
     def settle_outgoing(self, htlc: Htlc) -> None:
         """Carry the outcome of an HTLC that we offered to where it came from."""
@@ -174,9 +180,9 @@ class Turn:
         if not isinstance(origin, Forwarded):
             self.switch.payments.settle(self, origin.attempt_id, outcome)
             return
-        if isinstance(outcome, Fulfilled):
+        is_new = self.remove(origin.channel_id, origin.htlc_id, _upstream(outcome, origin.shared_secret))
+        if is_new and isinstance(outcome, Fulfilled):
             self.switch.ledger.earn(self, origin, htlc)
-        self.remove(origin.channel_id, origin.htlc_id, _upstream(outcome, origin.shared_secret))
 
     # --- trouble
 
@@ -227,7 +233,7 @@ class Turn:
         """Sign what has gathered, and go on with closing where nothing is left to sign."""
         for channel_id in list(self.staged):
             channel = self.staged[channel_id]
-            if channel.charter.peer_id in self.switch.peers:
+            if channel_id in self.switch.live:
                 secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
                 if steps.has_to_sign(channel) and channel.phase in _SIGNING:
                     self.take(steps.sign(channel, secrets))
@@ -242,6 +248,30 @@ class Turn:
         if closing.may_negotiate(self.staged[channel_id]):
             secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
             self.take(closing.negotiate(self.staged[channel_id], secrets, self.switch.closing_feerate_per_kw))
+
+
+def resume(turn: Turn) -> None:
+    """After a start: decide again what was irrevocable and not decided when the node stopped.
+
+    What was decided and has neither outcome nor an HTLC going out for it is failed back: the
+    decision and what follows from it are one transaction, so this only mends what was damaged.
+    """
+    channels = list(turn.switch.channels.values())
+    carried = {
+        (htlc.origin.channel_id, htlc.origin.htlc_id)
+        for channel in channels
+        for htlc in channel.htlcs.local.values()
+        if isinstance(htlc.origin, Forwarded)
+    }
+    for channel in channels:
+        for htlc in channel.htlcs.remote.values():
+            if not htlc.is_locked_in or htlc.outcome is not None:
+                continue
+            if htlc.onion is not None:
+                turn.settle_incoming(channel.id, htlc)
+            elif htlc.shared_secret is not None and (channel.id, htlc.id) not in carried:
+                failure = Failure(FailureCode.temporary_node_failure)
+                turn.remove(channel.id, htlc.id, failed(htlc.shared_secret, failure).outcome)
 
 
 _SIGNING = (Phase.NORMAL, Phase.SHUTTING_DOWN)
