@@ -6,7 +6,7 @@ drowning us in answers.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -91,7 +91,7 @@ def _times(reply: ReplyChannelRange, count: int) -> tuple[tuple[int, int], ...]:
 
 
 def answer_channels(
-    query: QueryShortChannelIds, archive: Archive, channels: dict[int, Channel], hidden: Collection[int]
+    query: QueryShortChannelIds, archive: Archive, channels: Mapping[int, Channel], hidden: Collection[int]
 ) -> Iterator[bytes]:
     """Everything asked for that we have, then the end of the answer (queries.1)."""
     asked = _listed(query)
@@ -190,42 +190,40 @@ class Asking(msgspec.Struct, gc=False):
     is_range_open: bool = False
     is_channels_open: bool = False
 
-    def range(self, first_block: int = 0, blocks: int = ALL_BLOCKS) -> bytes | None:
+    def range(self, first_block: int = 0, blocks: int = ALL_BLOCKS) -> list[bytes]:
         """The query for all channels in these blocks, unless one is under way (queries.3)."""
         if self.is_range_open:
-            return None
+            return []
         self.is_range_open, self.has_asked, self.end_block = True, True, first_block + blocks
-        return encode(
-            QueryChannelRange(
-                chain_hash=self.chain_hash,
-                first_blocknum=first_block,
-                number_of_blocks=blocks,
-                query_option=WANTS_TIMESTAMPS if self.is_extended else None,
-            )
+        query = QueryChannelRange(
+            chain_hash=self.chain_hash,
+            first_blocknum=first_block,
+            number_of_blocks=blocks,
+            query_option=WANTS_TIMESTAMPS if self.is_extended else None,
         )
+        return [encode(query)]
 
     def want(self, short_channel_id: int, flag: int) -> None:
         """Ask for this channel some time; what exceeds the list is left to the next range."""
         if len(self.wanted) < MOST_WANTED:
             self.wanted[short_channel_id] = self.wanted.get(short_channel_id, 0) | flag
 
-    def channels(self) -> bytes | None:
+    def channels(self) -> list[bytes]:
         """The query for what is wanted, as much as one may hold, unless one is under way (queries.3)."""
         if self.is_channels_open or not self.wanted:
-            return None
+            return []
         self.is_channels_open = True
         asked = sorted(self.wanted)[:CHANNELS_PER_QUERY]
         flags = write_query_flags([self.wanted.pop(short_channel_id) for short_channel_id in asked])
-        return encode(
-            QueryShortChannelIds(
-                chain_hash=self.chain_hash,
-                encoded_short_ids=write_short_ids(asked),
-                query_flags=flags if self.is_extended else None,
-            )
+        query = QueryShortChannelIds(
+            chain_hash=self.chain_hash,
+            encoded_short_ids=write_short_ids(asked),
+            query_flags=flags if self.is_extended else None,
         )
+        return [encode(query)]
 
-    def take_end(self) -> None:
-        """The answer to our query for channels is complete.
+    def take_end(self) -> list[bytes]:
+        """The answer to our query for channels is complete: the next one, if more is wanted.
 
         Raises:
             UnaskedReply: there was no such query.
@@ -233,9 +231,12 @@ class Asking(msgspec.Struct, gc=False):
         if not self.is_channels_open:
             raise UnaskedReply("reply_short_channel_ids_end")
         self.is_channels_open = False
+        return self.channels()
 
-    def take_range(self, reply: ReplyChannelRange, archive: Archive, is_known: Callable[[int], bool]) -> None:
-        """Note what a part of the answer shows and we lack.
+    def take_range(
+        self, reply: ReplyChannelRange, archive: Archive, is_known: Callable[[int], bool]
+    ) -> list[bytes]:
+        """Ask for what a part of the answer shows and we lack.
 
         Raises:
             UnaskedReply: there was no such query.
@@ -250,6 +251,7 @@ class Asking(msgspec.Struct, gc=False):
                 self.want(short_channel_id, flag)
         # the number of blocks tells the last reply; older nodes set sync_complete in each
         self.is_range_open = reply.first_blocknum + reply.number_of_blocks < self.end_block
+        return self.channels()
 
 
 def _lacking(

@@ -7,14 +7,24 @@ from. One list for all with a mark per peer was rejected: peers flush at differe
 list could never be cut.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import TypeAlias
 
 from gossip.archive import Archive, update_timestamp
 from gossip.effects import Send
-from gossip.queries import Asking
+from gossip.graph import Channel
+from gossip.queries import Asking, answer_channels, answer_range, empty_range, end_of_channels
+from wire.codec import Message
 from wire.crypto.secp256k1 import Point
+from wire.messages.base import Unknown
+from wire.messages.gossip import (
+    GossipTimestampFilter,
+    QueryChannelRange,
+    QueryShortChannelIds,
+    ReplyChannelRange,
+    ReplyShortChannelIdsEnd,
+)
 
 ANNOUNCEMENT, UPDATE, NODE = range(3)
 BACKLOG_PER_FLUSH = 5000
@@ -59,6 +69,38 @@ class Peer:
             yield self.tray[about]
         self.tray.clear()
 
+    def answer(
+        self,
+        message: Message | Unknown,
+        chain_hash: bytes,
+        archive: Archive,
+        channels: Mapping[int, Channel],
+        hidden: Collection[int],
+        is_known: Callable[[int], bool],
+    ) -> Iterator[bytes]:
+        """What this peer's query, answer or filter makes us send it at once.
+
+        Raises:
+            UnreadableArray, RaggedArrays, UnaskedReply: warn the peer.
+        """
+        match message:
+            case QueryShortChannelIds(chain_hash=named) if named != chain_hash:
+                yield end_of_channels(named, is_full=False)
+            case QueryShortChannelIds():
+                yield from answer_channels(message, archive, channels, hidden)
+            case QueryChannelRange(chain_hash=named) if named != chain_hash:
+                yield empty_range(message)
+            case QueryChannelRange():
+                yield from answer_range(message, archive, hidden)
+            case ReplyShortChannelIdsEnd():
+                yield from self.asking.take_end()
+            case ReplyChannelRange():
+                yield from self.asking.take_range(message, archive, is_known)
+            case GossipTimestampFilter(chain_hash=named) if named == chain_hash:
+                self.first_timestamp = message.first_timestamp
+                self.end_timestamp = message.first_timestamp + message.timestamp_range
+                self.backlog = backlog(archive, self, hidden) if message.timestamp_range else None
+
     @property
     def has_more(self) -> bool:
         """Whether another flush would send something."""
@@ -83,7 +125,7 @@ def _kind(about: About) -> int:
     return about[0]
 
 
-def backlog(archive: Archive, peer: Peer, hidden: dict[int, int]) -> Iterator[bytes]:
+def backlog(archive: Archive, peer: Peer, hidden: Collection[int]) -> Iterator[bytes]:
     """All we have that passes the peer's filter, each channel's announcement before its updates."""
     for short_channel_id in list(archive.ascending()):
         if short_channel_id not in archive.announcements or short_channel_id in hidden:

@@ -34,12 +34,8 @@ from gossip.graph import Channel, Graph, directed
 from gossip.queries import (
     WANTS_ALL,
     Asking,
-    answer_channels,
-    answer_range,
-    empty_range,
-    end_of_channels,
 )
-from gossip.relay import ANNOUNCEMENT, NODE, UPDATE, About, Peer, backlog, flush, relay
+from gossip.relay import ANNOUNCEMENT, NODE, UPDATE, About, Peer, flush, relay
 from gossip.validation import (
     DIRECTION,
     DISABLE,
@@ -66,10 +62,6 @@ from wire.messages.gossip import (
     ChannelUpdate,
     GossipTimestampFilter,
     NodeAnnouncement,
-    QueryChannelRange,
-    QueryShortChannelIds,
-    ReplyChannelRange,
-    ReplyShortChannelIdsEnd,
 )
 
 MOST_CANDIDATES = 20_000
@@ -111,9 +103,8 @@ class Gossip:
         first = max(0, now_seconds - OVERLAP_SECONDS) if self._has_synced() else 0
         self._send(peer, self._filter(first, NEVER - first) if is_worth_asking else self._filter(NEVER, 0))
         if is_worth_asking and sum(other.asking.has_asked for other in self.peers.values()) < SYNC_PEERS:
-            self._send(peer, self.peers[peer].asking.range())
-        for raw in self._own_gossip(peer):
-            self._send(peer, raw)
+            self._send(peer, *self.peers[peer].asking.range())
+        self._send(peer, *self._own_gossip(peer))
         return self._drain()
 
     def disconnected(self, peer: Point) -> None:
@@ -241,7 +232,10 @@ class Gossip:
             case NodeAnnouncement():
                 self._take_node(peer, raw, message)
             case _ if peer in self.peers:
-                self._take_query(peer, message)
+                answer = self.peers[peer].answer(
+                    message, self.chain_hash, self.archive, self.graph.channels, self._spent, self._is_known
+                )
+                self._send(peer, *answer)
 
     def _take_announcement(self, peer: Point, raw: bytes, message: ChannelAnnouncement, height: int) -> None:
         short_channel_id = message.short_channel_id
@@ -322,7 +316,7 @@ class Gossip:
         if short_channel_id not in self._candidates and peer in self.peers:
             asking = self.peers[peer].asking
             asking.want(short_channel_id, WANTS_ALL)
-            self._send(peer, asking.channels())
+            self._send(peer, *asking.channels())
 
     def _apply_update(self, channel: Channel, raw: bytes, message: ChannelUpdate, origin: set[Point]) -> None:
         direction = message.channel_flags & DIRECTION
@@ -384,31 +378,6 @@ class Gossip:
             is_own = node_id == self.node_id
             self._relay((NODE, node_id), raw, message.timestamp, origin, is_own=is_own)
 
-    def _take_query(self, peer: Point, message: Message | Unknown) -> None:
-        asking = self.peers[peer].asking
-        match message:
-            case QueryShortChannelIds(chain_hash=self.chain_hash):
-                self._send(peer, *answer_channels(message, self.archive, self.graph.channels, self._spent))
-            case QueryShortChannelIds():
-                self._send(peer, end_of_channels(message.chain_hash, is_full=False))
-            case QueryChannelRange(chain_hash=self.chain_hash):
-                self._send(peer, *answer_range(message, self.archive, self._spent))
-            case QueryChannelRange():
-                self._send(peer, empty_range(message))
-            case ReplyShortChannelIdsEnd():
-                asking.take_end()
-                self._send(peer, asking.channels())
-            case ReplyChannelRange():
-                asking.take_range(message, self.archive, self._is_known)
-                self._send(peer, asking.channels())
-            case GossipTimestampFilter(chain_hash=self.chain_hash):
-                self._set_filter(self.peers[peer], message)
-
-    def _set_filter(self, peer: Peer, message: GossipTimestampFilter) -> None:
-        peer.first_timestamp = message.first_timestamp
-        peer.end_timestamp = message.first_timestamp + message.timestamp_range
-        peer.backlog = backlog(self.archive, peer, self._spent) if message.timestamp_range else None
-
     # inside
 
     def _relay(self, about: About, raw: bytes, timestamp: int, origin: set[Point], *, is_own: bool) -> None:
@@ -457,9 +426,9 @@ class Gossip:
     def _filter(self, first_timestamp: int, timestamp_range: int) -> bytes:
         return encode(GossipTimestampFilter(self.chain_hash, first_timestamp, timestamp_range))
 
-    def _send(self, peer: Point, *messages: bytes | None) -> None:
+    def _send(self, peer: Point, *messages: bytes) -> None:
         if peer in self.peers:
-            self._effects += [Send(peer, raw) for raw in messages if raw is not None]
+            self._effects += [Send(peer, raw) for raw in messages]
 
     def _is_own(self, channel: Channel) -> bool:
         return self.node_id in (channel.node_id_1, channel.node_id_2)
