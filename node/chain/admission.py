@@ -17,7 +17,8 @@ from node.chain.kernel import first_unsigned_input
 from node.chain.locks import NextBlock, check_locks
 from node.chain.mempool import Entry, Mempool, unconfirmed_coin
 from node.chain.policy import check_form, check_inputs
-from wire.bitcoin.tx import OutPoint, Transaction
+from node.chain.script_policy import broken_rule
+from wire.bitcoin.tx import OutPoint, Transaction, TxOut
 from wire.units import Sat
 
 MIN_RELAY_SAT_PER_KVB = 1000
@@ -93,10 +94,18 @@ def _examine(mempool: Mempool, transaction: Transaction, parent: Entry | None, b
     if fee_sat < 0:
         raise Rejected(transaction.txid, "bad-txns-in-belowout")
     check_inputs(transaction, spent)
-    unsigned = first_unsigned_input(transaction, [coin.output() for coin in spent])
+    _check_scripts(transaction, [coin.output() for coin in spent])
+    return Entry(transaction, transaction.vsize, Sat(fee_sat), spent)
+
+
+def _check_scripts(transaction: Transaction, spent: Sequence[TxOut]) -> None:
+    unsigned = first_unsigned_input(transaction, spent)
     if unsigned is not None:
         raise Rejected(transaction.txid, f"mandatory-script-verify-flag-failed, input {unsigned}")
-    return Entry(transaction, transaction.vsize, Sat(fee_sat), spent)
+    for index, output in enumerate(spent):
+        rule = broken_rule(transaction, index, output)
+        if rule is not None:
+            raise Rejected(transaction.txid, f"non-mandatory-script-verify-flag ({rule}), input {index}")
 
 
 def _spent_coins(mempool: Mempool, transaction: Transaction, parent: Entry | None) -> tuple[Coin, ...]:

@@ -4,15 +4,11 @@ The cases run twice, on the embedded chain alone and beside a bitcoind that foll
 second run is skipped where no bitcoind is installed.
 """
 
-import socket
-from collections.abc import Iterator
-
 import pytest
 
-from node.chain.embedded import EmbeddedChain
 from node.chain.policy import dust_limit_sat, is_push_only, script_type
 from tests.node.payer import PUBKEY, SCRIPT
-from tests.node.relay_ground import Bitcoind, Ground, family, installed_bitcoind
+from tests.node.relay_ground import Ground, family
 from wire.bitcoin.script import (
     OP_1,
     OP_CHECKSEQUENCEVERIFY,
@@ -40,34 +36,6 @@ DUST_LIMITS_SAT = [
     (p2pkh(bytes(20)), 546),
     (p2sh(bytes(20)), 540),
 ]
-
-
-@pytest.fixture(scope="module", params=["embedded", "bitcoind"])
-def shared_ground(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Ground]:
-    with EmbeddedChain() as chain:
-        if request.param == "embedded":
-            yield Ground(chain, None)
-            return
-        bitcoind = Bitcoind(installed_bitcoind(), tmp_path_factory.mktemp("bitcoind"), _free_port())
-        try:
-            yield Ground(chain, bitcoind)
-        finally:
-            bitcoind.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def ground(shared_ground: Ground) -> Iterator[Ground]:
-    yield shared_ground
-    while len(shared_ground.chain.regtest.mempool):
-        shared_ground.mine()
 
 
 def spend_to(ground: Ground, *outputs: TxOut) -> Transaction:
