@@ -1,0 +1,306 @@
+"""Networks for the tests of the daemon: real nodes on one embedded chain, joined as a test likes.
+
+A line is the usual shape; `join` makes any other. Nothing here sleeps: the chain says when a
+transaction has come, the nodes say when their channels and graphs have changed.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from gossip.graph import Graph
+from htlc.channel import Channel, Phase
+from htlc.opening import ANCHORS_TYPE
+from htlc.relay import Toll
+from node.chain.embedded import EmbeddedChain
+from node.daemon.invoices import InvoiceRow
+from node.daemon.node import Node, NodeConfig
+from node.daemon.paying import Payment
+from node.daemon.turn import Turn
+from wire.bitcoin.tx import OutPoint, Transaction, TxOut
+from wire.codec import Message
+from wire.crypto.hashes import sha256
+from wire.units import Msat, Sat
+
+HOST = "127.0.0.1"
+CAPACITY_SAT = Sat(10_000_000)
+PUSH_MSAT = Msat(5_000_000_000)
+FEES_SAT = 100_000
+ANNOUNCED_BLOCKS = 6
+
+
+class Clock:
+    """The time of every node of a network; it stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class WatchedChain(EmbeddedChain):
+    """An embedded chain that says when a transaction has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._came = trio.Event()
+
+    async def broadcast(self, *transactions: Transaction) -> None:
+        try:
+            await super().broadcast(*transactions)
+        finally:
+            self._came.set()
+            self._came = trio.Event()
+
+    async def wait_for_mempool(self, is_so: Callable[["WatchedChain"], bool]) -> None:
+        """Return once the mempool looks as wished."""
+        while not is_so(self):
+            await self._came.wait()
+
+    def has(self, txid: bytes) -> bool:
+        return txid in self.regtest.mempool
+
+    def is_spent(self, outpoint: OutPoint) -> bool:
+        """Whether a transaction in the mempool spends it."""
+        return self.regtest.mempool.is_spent(outpoint)
+
+
+class Network:
+    """Nodes by name on one chain, and the channels that the test opened between them."""
+
+    def __init__(self, chain: WatchedChain, nursery: trio.Nursery, directory: Path, toll: Toll) -> None:
+        self.chain, self.clock = chain, Clock()
+        self.nodes: dict[str, Node] = {}
+        self.ids: dict[tuple[str, str], bytes] = {}
+        self._nursery, self._directory, self._toll = nursery, directory, toll
+        self._scopes: dict[str, trio.CancelScope] = {}
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    # --- nodes
+
+    def make(self, name: str, **options: Any) -> Node:
+        """A node that does not run yet."""
+        options = {"toll": self._toll, **options}
+        config = NodeConfig(self._directory / name, seed=sha256(name.encode()), alias=name, **options)
+        return Node(config, self.chain, self.clock)
+
+    async def start(self, *names: str, **options: Any) -> None:
+        """Run nodes of these names until the test ends or stops them."""
+        for name in names:
+            self.nodes[name] = self.make(name, **options)
+            self._scopes[name] = await self._nursery.start(self._run, self.nodes[name])
+
+    async def _run(self, node: Node, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(node.run)
+                task_status.started(scope)
+
+    async def stop(self, name: str) -> None:
+        """End a node as a killed process ends; return once nobody is connected to it."""
+        self._scopes.pop(name).cancel()
+        gone = self.nodes.pop(name)
+        for other in self.nodes.values():
+            await until(lambda peers=other.switch.peers: gone.node_id not in peers)  # type: ignore[misc]
+
+    async def connect(self, a: str, b: str) -> None:
+        """Be connected, on both sides."""
+        await self[a].connect(self[b].node_id, HOST, self[b].port)
+        await until(lambda: self[a].node_id in self[b].switch.peers)
+
+    # --- blocks
+
+    async def mine(self, count: int = 1) -> int:
+        """Mine, and return the height once every node has read it."""
+        tip = await self.chain.mine(count)
+        await self.follow()
+        return tip.height
+
+    async def follow(self) -> None:
+        """Return once every node has read the chain to its tip."""
+        tip = await self.chain.tip()
+        for node in self.nodes.values():
+            await node.watcher.wait_for_height(tip.height)
+
+    async def fund(self, coins: Sequence[tuple[str, int]]) -> None:
+        """Give nodes confirmed coins."""
+        outputs = [TxOut(Sat(value_sat), await self[name].new_script()) for name, value_sat in coins]
+        await self.chain.fund_many(outputs)
+        await self.follow()
+
+    # --- channels
+
+    async def join(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        capacity_sat: Sat = CAPACITY_SAT,
+        push_msat: Msat = PUSH_MSAT,
+        channel_type: bytes = ANCHORS_TYPE,
+        is_announced: bool = True,
+    ) -> None:
+        """Open a channel between the nodes of each pair; return when all are usable, and known to all."""
+        pairs = list(pairs)
+        await self.fund([(opener, capacity_sat + FEES_SAT) for opener, _ in pairs])
+        for a, b in pairs:
+            await self.connect(a, b)
+            await self.open(
+                a,
+                b,
+                capacity_sat=capacity_sat,
+                push_msat=push_msat,
+                channel_type=channel_type,
+                is_announced=is_announced,
+            )
+        await self.mine(ANNOUNCED_BLOCKS)
+        await self.wait_for_usable()
+        if is_announced:
+            await self.wait_for_gossip()
+
+    async def open(
+        self,
+        a: str,
+        b: str,
+        *,
+        capacity_sat: Sat = CAPACITY_SAT,
+        push_msat: Msat = PUSH_MSAT,
+        channel_type: bytes = ANCHORS_TYPE,
+        is_announced: bool = True,
+    ) -> Channel:
+        """Open a channel from `a` to `b`; its funding transaction waits in the mempool then."""
+        channel = await self[a].open_channel(
+            self[b].node_id, capacity_sat, push_msat, channel_type=channel_type, is_announced=is_announced
+        )
+        self.ids[a, b] = self.ids[b, a] = channel.id
+        funding_txid = channel.charter.funding_outpoint.txid
+        await self.chain.wait_for_mempool(lambda chain: chain.has(funding_txid))
+        return channel
+
+    def channel(self, a: str, b: str) -> Channel:
+        """The channel between them as `a` sees it."""
+        return self[a].switch.channels[self.ids[a, b]]
+
+    def short_channel_id(self, a: str, b: str) -> int:
+        """Where its funding output is."""
+        short_channel_id = self.channel(a, b).short_channel_id
+        assert short_channel_id is not None, "it is mined"
+        return short_channel_id
+
+    async def wait_for_usable(self) -> None:
+        """Return once every channel takes HTLCs, as both of its ends see it."""
+        await self._wait_for_channels(lambda channels: all(channel.is_usable for channel in channels))
+
+    async def wait_for_quiet(self) -> None:
+        """Return once nothing is on any channel's ladder, and every signature is answered."""
+        await self._wait_for_channels(lambda channels: all(map(is_quiet, channels)))
+
+    async def wait_for_closed(self) -> None:
+        """Return once every channel is closed."""
+        await self._wait_for_channels(lambda channels: all(c.phase is Phase.CLOSED for c in channels))
+
+    async def _wait_for_channels(self, is_so: Callable[[list[Channel]], bool]) -> None:
+        await together(node.wait_for_channels(is_so) for node in self.nodes.values())
+
+    async def wait_for_gossip(self) -> None:
+        """Return once every node knows every announced channel from both ends, and every end by name."""
+        channels = {channel.id for node in self.nodes.values() for channel in node.channels()}
+        ends = {end for node in self.nodes.values() if node.channels() for end in [node.node_id]}
+
+        def is_whole(graph: Graph) -> bool:
+            return len(graph) == len(channels) == len(graph.policies) // 2 and set(graph.nodes) == ends
+
+        await together(node.gossiper.wait_for_graph(is_whole) for node in self.nodes.values())
+
+    def check_conserved(self) -> None:
+        """Every millisatoshi of every channel belongs to one of its ends, and both agree to whom."""
+        for a, b in self.ids:
+            ours, theirs = self.channel(a, b), self.channel(b, a)
+            assert is_quiet(ours)
+            assert ours.settled_msat == theirs.settled_msat.swapped()
+            assert ours.settled_msat.local + ours.settled_msat.remote == ours.charter.funding_sat * 1000
+
+    # --- payments
+
+    async def pay(self, payer: str, payee: str, amount_msat: int, **options: Any) -> Payment:
+        """Pay a new invoice."""
+        invoice = await self[payee].add_invoice(Msat(amount_msat))
+        return await self.pay_row(payer, payee, invoice, **options)
+
+    async def pay_row(self, payer: str, payee: str, invoice: InvoiceRow, **options: Any) -> Payment:
+        """Pay an invoice that there is."""
+        amount_msat = options.pop("amount_msat", invoice.amount_msat)
+        secret = options.pop("payment_secret", invoice.payment_secret)
+        return await self[payer].pay(
+            self[payee].node_id, invoice.payment_hash, secret, amount_msat, **options
+        )
+
+
+def is_quiet(channel: Channel) -> bool:
+    """Whether nothing is on its ladder, and every signature is answered."""
+    return not (channel.htlcs.local or channel.htlcs.remote or channel.is_awaiting_revocation)
+
+
+async def together(waits: Iterable[Awaitable[None]]) -> None:
+    """Return once all of these have."""
+    async with trio.open_nursery() as nursery:
+        for wait in waits:
+            nursery.start_soon(_wait_for, wait)
+
+
+async def _wait_for(wait: Awaitable[None]) -> None:
+    await wait
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Return once something is so of which nobody says when it changes."""
+    while not is_so():
+        await trio.lowlevel.checkpoint()
+
+
+def sent_by(node: Node) -> list[tuple[bytes, Message]]:
+    """All that the node's turns send from now on: to whom, and what."""
+    sent: list[tuple[bytes, Message]] = []
+    release = node.switch._release
+
+    def recorded(turn: Turn) -> None:
+        sent.extend(turn.outgoing)
+        release(turn)
+
+    node.switch._release = recorded  # type: ignore[method-assign]
+    return sent
+
+
+@asynccontextmanager
+async def network(directory: Path, names: str = "", toll: Toll | None = None) -> AsyncIterator[Network]:
+    """A chain, and a running node for each name."""
+    chain = WatchedChain()
+    with chain:
+        async with trio.open_nursery() as nursery:
+            net = Network(chain, nursery, directory, toll or Toll())
+            await net.start(*names.split())
+            yield net
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def line(
+    directory: Path,
+    names: str,
+    *,
+    toll: Toll | None = None,
+    tolls: Mapping[str, Toll] | None = None,
+    **options: Any,
+) -> AsyncIterator[Network]:
+    """Nodes with a channel between each two neighbours, ready for payments."""
+    async with network(directory, toll=toll) as net:
+        for name in names.split():
+            await net.start(name, **({"toll": tolls[name]} if tolls and name in tolls else {}))
+        await net.join(pairwise(names.split()), **options)
+        yield net
