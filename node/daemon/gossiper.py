@@ -189,7 +189,7 @@ class Gossiper:
                 self._say_update(channel, short_channel_id)
             return
         if short_channel_id not in self.graph.channels:
-            self._carry_out(self.router.add_own(_graph_channel(channel, short_channel_id, self._us)))
+            self._carry_out(self.router.add_own(_graph_channel(channel, short_channel_id, self._us), self._seconds()))
             self._watched[channel.charter.funding_outpoint] = short_channel_id
         if channel.id not in self._updated:
             self._say_update(channel, short_channel_id)

@@ -238,7 +238,7 @@ class Switch:
 
     def _greet(self, turn: Turn, peer: Peer) -> None:
         """Take up all channels with a peer that has just connected."""
-        for channel in list(self.channels.values()):
+        for channel in turn.all_channels():
             if channel.charter.peer_id == peer.node_id and channel.phase not in _ENDED:
                 turn.put(disconnected(channel))
                 secrets = self.signer.channel_secrets(channel.charter.key_index)
@@ -248,11 +248,11 @@ class Switch:
     def _receive_error(self, turn: Turn, peer: Peer, message: Error) -> None:
         log.warning("a peer fails a channel", extra={"peer": peer.node_id.hex(), "text": message.text})
         self.establishment.fail(turn, peer.node_id, message.channel_id, message.text)
-        for channel in list(self.channels.values()):
+        for channel in turn.all_channels():
             # error-warning.1: the channel named, or with the all-zero id every channel of the peer
             is_meant = message.channel_id in (channel.id, ALL_CHANNELS)
             if is_meant and channel.charter.peer_id == peer.node_id:
-                turn.fail_channel(turn.channel(channel.id) or channel, message.text, is_told=False)
+                turn.fail_channel(channel, message.text, is_told=False)
 
     # --- what turns ask
 

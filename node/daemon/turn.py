@@ -51,6 +51,10 @@ class Turn:
         """The channel as this turn has left it so far."""
         return self.staged.get(channel_id) or self.switch.channels.get(channel_id)
 
+    def all_channels(self) -> list[Channel]:
+        """Every channel as this turn has left it so far."""
+        return list({**self.switch.channels, **self.staged}.values())
+
     def put(self, channel: Channel) -> None:
         """Stage a value that must be durable before this turn's messages leave."""
         self.staged[channel.id] = channel
@@ -256,7 +260,7 @@ def resume(turn: Turn) -> None:
     What was decided and has neither outcome nor an HTLC going out for it is failed back: the
     decision and what follows from it are one transaction, so this only mends what was damaged.
     """
-    channels = list(turn.switch.channels.values())
+    channels = turn.all_channels()
     carried = {
         (htlc.origin.channel_id, htlc.origin.htlc_id)
         for channel in channels

@@ -88,7 +88,7 @@ class Watcher:
         switch = self._switch
         switch.height = block.height
         switch.wallet.apply_block(block.height, block.transactions)
-        live = [c for c in switch.channels.values() if c.phase is not Phase.CLOSED]
+        live = [c for c in turn.all_channels() if c.phase is not Phase.CLOSED]
         by_txid = {c.charter.funding_outpoint.txid: c for c in live if c.short_channel_id is None}
         by_outpoint = {c.charter.funding_outpoint: c for c in live}
         for position, transaction in enumerate(block.transactions):
@@ -104,7 +104,7 @@ class Watcher:
         switch = self._switch
         switch.height = block.height - 1
         switch.wallet.undo_block(block.height)
-        for channel in switch.channels.values():
+        for channel in turn.all_channels():
             if channel.short_channel_id is not None and parts(channel.short_channel_id)[0] == block.height:
                 turn.take(steps.mined(channel, None))
 
