@@ -143,12 +143,6 @@ class AlreadyKnown(Ignore):
     says = "a message as new as this one is known"
 
 
-class UnknownChannel(Ignore, _OfChannel):
-    """An update for a channel that nobody announced to us."""
-
-    says = "channel {short_channel_id} was not announced"
-
-
 class ChannelSpent(Ignore, _OfChannel):
     """An update that would revive a channel whose output is spent."""
 
@@ -177,16 +171,6 @@ class Blacklisted(Ignore, _OfChannel):
     """One of the channel's nodes is not believed any more."""
 
     says = "a node of channel {short_channel_id} contradicted itself before"
-
-
-class UnknownNode(Ignore):
-    """A node without a channel has nothing to announce."""
-
-    says = "{node_id} has no channel"
-
-    def __init__(self, node_id: bytes) -> None:
-        super().__init__(node_id)
-        self.node_id = node_id
 
 
 class _AtTime(BadGossip):

@@ -12,7 +12,7 @@ network delivers changes nothing in the end. Our own gossip goes out at once, al
 the peers' trays until `flush`, which the shell calls as often as it likes (queries.5).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -27,7 +27,6 @@ from gossip.errors import (
     NotForUs,
     NotTheFundingOutput,
     UnknownChain,
-    UnknownChannel,
     Warn,
 )
 from gossip.graph import Channel, Graph, directed
@@ -122,12 +121,19 @@ class Gossip:
 
     # our own channels
 
-    def add_own(self, channel: Channel, aliases: tuple[int, ...] = ()) -> list[Effect]:
-        """Put a channel of ours into the graph before, or without, its announcement."""
-        is_announced = channel.short_channel_id in self.archive.announcements
+    def add_own(self, channel: Channel, now_seconds: int, aliases: Collection[int] = ()) -> list[Effect]:
+        """Put a channel of ours into the graph before, or without, its announcement.
+
+        What the other end has said of it already, by its place or an alias, comes in with it.
+        """
+        short_channel_id = channel.short_channel_id
+        is_announced = short_channel_id in self.archive.announcements
         self.graph.add_channel(msgspec.structs.replace(channel, is_announced=is_announced))
-        self._aliases.update(dict.fromkeys(aliases, channel.short_channel_id))
         self._is_changed = True
+        self._aliases.update(dict.fromkeys(aliases, short_channel_id))
+        for name in (short_channel_id, *aliases):
+            self._take_waiting(self._updates.take(name), now_seconds)
+        self._take_waiting(self._nodes.take(channel.other_end(self.node_id)), now_seconds)
         return self._drain()
 
     def publish(self, raw: bytes, now_seconds: int) -> list[Effect]:
@@ -278,11 +284,14 @@ class Gossip:
             update = self.archive.public_update(short_channel_id, direction)
             if update is not None:
                 self._show_update(channel, direction, update, set())
-        for peer, update, message in self._updates.take(short_channel_id):
-            self._attempt(peer, update, message, now_seconds, 0)
+        self._take_waiting(self._updates.take(short_channel_id), now_seconds)
         for node_id in (channel.node_id_1, channel.node_id_2):
-            for peer, node, about in self._nodes.take(node_id):
-                self._attempt(peer, node, about, now_seconds, 0)
+            self._take_waiting(self._nodes.take(node_id), now_seconds)
+
+    def _take_waiting(self, waited: Iterable[tuple[Point, bytes, Message]], now_seconds: int) -> None:
+        """What came too early comes in now; announcements, which need the height, are not among it."""
+        for peer, raw, message in waited:
+            self._attempt(peer, raw, message, now_seconds, height=0)
 
     def _take_update(self, peer: Point, raw: bytes, message: ChannelUpdate, now_seconds: int) -> None:
         if message.chain_hash != self.chain_hash:
@@ -305,15 +314,13 @@ class Gossip:
         self._apply_update(channel, raw, message, {peer})
 
     def _await_channel(self, peer: Point, raw: bytes, message: ChannelUpdate, now_seconds: int) -> None:
-        """Keep an update whose channel may be announced yet, and ask for that announcement."""
+        """Keep an update whose channel may be announced or be ours yet, and ask for its announcement."""
         short_channel_id = message.short_channel_id
-        # validation.3: an unknown channel's update means nothing by itself
-        if not is_public(raw):
-            raise UnknownChannel(short_channel_id)
         check_timestamp(message.timestamp, now_seconds)
         direction = message.channel_flags & DIRECTION
         self._updates.keep(short_channel_id, direction, message.timestamp, peer, raw, message)
-        if short_channel_id not in self._candidates and peer in self.peers:
+        # validation.3: an unknown channel's update means nothing by itself
+        if is_public(raw) and short_channel_id not in self._candidates and peer in self.peers:
             asking = self.peers[peer].asking
             asking.want(short_channel_id, WANTS_ALL)
             self._send(peer, *asking.channels())
@@ -399,6 +406,10 @@ class Gossip:
         self.archive.forget_channel(short_channel_id)
         self._held.pop(short_channel_id, None)
         self._spent.pop(short_channel_id, None)
+        if self._is_own(channel):
+            self._aliases = {
+                alias: known for alias, known in self._aliases.items() if known != short_channel_id
+            }
         for peer in self.peers.values():
             peer.take_off((ANNOUNCEMENT, short_channel_id))
             for direction in (0, 1):

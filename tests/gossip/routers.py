@@ -201,7 +201,7 @@ class Network:
         announcement = announced(one, other, short_channel_id)
         self.outputs[short_channel_id] = output_of(announcement)
         for party in (one, other):
-            self.routers[party.node_id].add_own(own_channel(one, other, short_channel_id))
+            self.routers[party.node_id].add_own(own_channel(one, other, short_channel_id), NOW_SECONDS)
         return [
             (party, raw)
             for party, peer in ((one, other), (other, one))

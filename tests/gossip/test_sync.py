@@ -355,7 +355,7 @@ def test_a_node_with_two_host_names_is_known_but_not_passed_on(carol: Gossip) ->
 def alice() -> Gossip:
     """Alice's router: an unannounced channel with Bob, connected to Bob and Carol, no filters yet."""
     router = a_router(ALICE)
-    router.add_own(own_channel(ALICE, BOB, SCID))
+    router.add_own(own_channel(ALICE, BOB, SCID), NOW_SECONDS)
     for peer in (BOB, CAROL):
         router.connected(peer.node_id, OUR_INIT, NOW_SECONDS)
     return router
@@ -382,10 +382,19 @@ def test_the_other_ends_update_is_learned_and_never_relayed(alice: Gossip) -> No
 
 @bolt("own-announcements.4")
 def test_an_update_may_name_the_channel_by_an_alias(alice: Gossip) -> None:
-    alice.add_own(own_channel(ALICE, BOB, SCID), aliases=(12345,))
+    alice.add_own(own_channel(ALICE, BOB, SCID), NOW_SECONDS, (12345,))
     private = updated(BOB, ALICE, 12345, is_announced=False)
     assert tell(alice, BOB, private) == [GraphChanged()]
     assert alice.graph.policy(SCID, int(BOB.node_id > ALICE.node_id)) is not None
+
+
+@bolt("own-announcements.4")
+def test_the_other_end_may_speak_before_we_know_our_channel() -> None:
+    router = a_router(ALICE)
+    router.connected(BOB.node_id, OUR_INIT, NOW_SECONDS)
+    assert tell(router, BOB, updated(BOB, ALICE, 12345, is_announced=False)) == []
+    router.add_own(own_channel(ALICE, BOB, SCID), NOW_SECONDS, (12345,))
+    assert len(router.graph.policies) == 1
 
 
 @bolt("queries.4", "own-announcements.2")
