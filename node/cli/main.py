@@ -28,7 +28,7 @@ def rill() -> None:
 @app.command()
 def demo(
     film: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="What Eric sells. Without it, a short film.")
+        Path | None, typer.Argument(metavar="FILE", help="What Eric sells. Without it, a short film.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -38,7 +38,7 @@ def demo(
         int, typer.Option(metavar="BYTES", help="The size of a chunk: 16 KiB times a power of two.")
     ] = 65536,
     price_msat: Annotated[int, typer.Option(metavar="N", help="What a chunk costs.")] = 100_000,
-    window: Annotated[int, typer.Option(metavar="N", help="How many chunks are bought at once.")] = 32,
+    window: Annotated[int, typer.Option(metavar="N", help="How many chunks are bought at once.")] = 50,
     seed: Annotated[int, typer.Option(metavar="N", help="Where the keys of the nodes come from.")] = 0,
     port: Annotated[
         int,
@@ -48,9 +48,9 @@ def demo(
 ) -> None:
     """Five nodes, four hops, a film paid for chunk by chunk.
 
-    An embedded chain and five nodes start in this process, open channels in a line, learn of them by
-    gossip, and Alice buys FILE from Eric over Bob, Carol and Diana. Then every channel is closed, and
-    the account is printed to the satoshi. PATH is replaced if it exists.
+    An embedded chain and five nodes start in this process, open channels in a line, learn of them \
+by gossip, and Alice buys FILE from Eric over Bob, Carol and Diana. Then every channel is closed, and \
+the account is printed to the satoshi. PATH is replaced if it exists.
     """
     from node.cli.demo import run_demo
 

@@ -210,8 +210,8 @@ def announced_address(node: Node, node_id: Point) -> tuple[str, int]:
 
 
 def budget_for(manifest: Manifest) -> Budget:
-    """As much as the manifest asks for, and fees of a tenth of it, or of 10 sat if that is more."""
-    fee_msat = Msat(max(manifest.price_msat // 10, 10_000))
+    """As much as the manifest asks for, and fees of a hundredth of it, or of 10 sat if that is more."""
+    fee_msat = Msat(max(manifest.price_msat // 100, 10_000))
     return Budget(manifest.price_msat, manifest.total_msat, fee_msat)
 
 
