@@ -8,14 +8,16 @@ from gossip.graph import directed
 from gossip.validation import DONT_FORWARD
 from wire.crypto.secp256k1 import Point
 
-# In channel_update: chain_hash and short_channel_id, timestamp, message_flags.
+# In channel_update, behind signature and chain_hash.
+_SHORT_CHANNEL_ID = slice(98, 106)
 _TIMESTAMP = slice(106, 110)
 _MESSAGE_FLAGS = 110
 
 
-def is_public(update: bytes) -> bool:
-    """Whether an update may be passed on."""
-    return not update[_MESSAGE_FLAGS] & DONT_FORWARD
+def is_public(update: bytes, short_channel_id: int) -> bool:
+    """Whether an update may be passed on: neither for us alone nor naming the channel by an alias."""
+    is_named_so = int.from_bytes(update[_SHORT_CHANNEL_ID], "big") == short_channel_id
+    return is_named_so and not update[_MESSAGE_FLAGS] & DONT_FORWARD
 
 
 def update_timestamp(update: bytes) -> int:
@@ -58,7 +60,7 @@ class Archive:
     def public_update(self, short_channel_id: int, direction: int) -> bytes | None:
         """The last update of one direction, if others may see it."""
         raw = self.updates.get(directed(short_channel_id, direction))
-        return raw if raw is not None and is_public(raw) else None
+        return raw if raw is not None and is_public(raw, short_channel_id) else None
 
     def public_updates(self, short_channel_id: int) -> list[bytes]:
         """What others may see of a channel's updates, `node_id_1` first."""

@@ -34,7 +34,7 @@ from gossip.queries import (
     WANTS_ALL,
     Asking,
 )
-from gossip.relay import ANNOUNCEMENT, NODE, UPDATE, About, Peer, flush, relay
+from gossip.relay import ANNOUNCEMENT, NODE, UPDATE, About, Peer, flush, node_timestamp, relay
 from gossip.validation import (
     DIRECTION,
     DISABLE,
@@ -304,7 +304,7 @@ class Gossip:
             self._await_channel(peer, raw, message, now_seconds)
             return
         # own-announcements.4: what is not for others concerns the two ends only
-        if not is_public(raw) and not self._is_own(channel):
+        if not self._is_own(channel) and not is_public(raw, short_channel_id):
             raise NotForUs(short_channel_id)
         # validation.3: a spent channel may still be switched off, nothing else
         if short_channel_id in self._spent and not message.channel_flags & DISABLE:
@@ -320,17 +320,21 @@ class Gossip:
         direction = message.channel_flags & DIRECTION
         self._updates.keep(short_channel_id, direction, message.timestamp, peer, raw, message)
         # validation.3: an unknown channel's update means nothing by itself
-        if is_public(raw) and short_channel_id not in self._candidates and peer in self.peers:
+        if (
+            is_public(raw, short_channel_id)
+            and short_channel_id not in self._candidates
+            and peer in self.peers
+        ):
             asking = self.peers[peer].asking
             asking.want(short_channel_id, WANTS_ALL)
             self._send(peer, *asking.channels())
 
     def _apply_update(self, channel: Channel, raw: bytes, message: ChannelUpdate, origin: set[Point]) -> None:
-        direction = message.channel_flags & DIRECTION
-        self.graph.apply_policy(channel.short_channel_id, direction, policy_of(message))
-        self.archive.updates[directed(channel.short_channel_id, direction)] = raw
+        short_channel_id, direction = channel.short_channel_id, message.channel_flags & DIRECTION
+        self.graph.apply_policy(short_channel_id, direction, policy_of(message))
+        self.archive.updates[directed(short_channel_id, direction)] = raw
         self._is_changed = True
-        if channel.is_announced and is_public(raw):
+        if channel.is_announced and self.archive.public_update(short_channel_id, direction) is not None:
             self._show_update(channel, direction, raw, origin)
         elif channel.end(direction) == self.node_id:
             # own-announcements.4: before the announcement only the channel's other end may know
@@ -380,10 +384,8 @@ class Gossip:
         if node_id in self._held_nodes:
             raw, origin = self._held_nodes.pop(node_id)
             self.archive.nodes[node_id] = raw
-            message = decode(raw)
-            assert isinstance(message, NodeAnnouncement), "nothing else is held here"
             is_own = node_id == self.node_id
-            self._relay((NODE, node_id), raw, message.timestamp, origin, is_own=is_own)
+            self._relay((NODE, node_id), raw, node_timestamp(raw), origin, is_own=is_own)
 
     # inside
 
@@ -427,7 +429,7 @@ class Gossip:
             update = self.archive.updates.get(number)
             if update is None or channel.short_channel_id in self._spent:
                 continue
-            if channel.is_announced and is_public(update):
+            if channel.is_announced and is_public(update, channel.short_channel_id):
                 yield from (self.archive.announcements[channel.short_channel_id], update)
             elif channel.other_end(self.node_id) == peer:
                 yield update

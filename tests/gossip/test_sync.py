@@ -389,6 +389,15 @@ def test_an_update_may_name_the_channel_by_an_alias(alice: Gossip) -> None:
 
 
 @bolt("own-announcements.4")
+def test_an_update_that_names_an_alias_stays_with_us_even_if_it_may_be_forwarded(alice: Gossip) -> None:
+    alice.add_own(own_channel(ALICE, BOB, SCID), NOW_SECONDS, (12345,))
+    tell(alice, CAROL, EVERYTHING)
+    alice.publish(ANNOUNCEMENT, NOW_SECONDS)
+    assert tell(alice, BOB, updated(BOB, ALICE, 12345)) == [GraphChanged()]
+    assert alice.flush() == []
+
+
+@bolt("own-announcements.4")
 def test_the_other_end_may_speak_before_we_know_our_channel() -> None:
     router = a_router(ALICE)
     router.connected(BOB.node_id, OUR_INIT, NOW_SECONDS)
