@@ -272,43 +272,52 @@ def _search(quest: _Quest) -> _Label | None:
 
 def _with_own_hop(quest: _Quest, label: _Label) -> _Label | None:
     node, amount_msat, cltv_blocks, hops, _, _ = label
-    for most_msat, least_msat, number in quest.first_hops[node]:
+    for most_msat, least_msat, number in quest.first_hops.get(node, ()):
         if least_msat <= amount_msat <= most_msat and number not in quest.excluded:
             return (-1, amount_msat, cltv_blocks, hops + 1, number, label)
     return None
 
 
 def _cheapest(quest: _Quest) -> tuple[_Label | None, bool]:
-    """Dijkstra from the target by price; and whether some limit refused a label on the way."""
+    """Dijkstra from the target by price; and whether some limit refused a label on the way.
+
+    The first label that one of our channels can pay for bounds the rest: a label as dear as the
+    cheapest of those is not even put on the heap.
+    """
     risk, first_hops, incoming = quest.amount_msat * RISK_BILLIONTHS, quest.first_hops, quest.incoming
     most_needed, max_cltv, excluded = quest.most_msat, quest.max_cltv_blocks, quest.excluded
     best = dict.fromkeys(quest.closed, -1)
     best[quest.target] = quest.amount_msat
     heap: list[tuple[int, _Label]] = [(quest.amount_msat, _end_of(quest))]
-    is_limited = False
+    paid = _with_own_hop(quest, _end_of(quest))
+    bound, is_limited = quest.amount_msat if paid else _UNREACHED, quest.target in first_hops
     while heap:
         price, label = heappop(heap)
         node, amount, cltv, hops, _, _ = label
+        if price >= bound:
+            break
         if price > best[node]:
             continue
-        if node in first_hops:
-            if found := _with_own_hop(quest, label):
-                return found, is_limited
-            is_limited = True
         if hops >= MAX_HOPS - 1:
             is_limited = True
             continue
         for before, base, millionths, delta, least, most, number in incoming[node].values():
             ahead = price + base + price * millionths // MILLION + delta * risk // _BILLION + HOP_PRICE_MSAT
-            if ahead >= best.get(before, _UNREACHED):
+            if ahead >= bound or ahead >= best.get(before, _UNREACHED):
                 continue
             needed = amount + base + amount * millionths // MILLION
             if not least <= amount <= most or needed > most_needed or cltv + delta > max_cltv:
                 is_limited = True
             elif number not in excluded:
                 best[before] = ahead
-                heappush(heap, (ahead, (before, needed, cltv + delta, hops + 1, number, label)))
-    return None, is_limited
+                step = (before, needed, cltv + delta, hops + 1, number, label)
+                if before in first_hops:
+                    if own := _with_own_hop(quest, step):
+                        paid, bound = own, ahead
+                        continue
+                    is_limited = True
+                heappush(heap, (ahead, step))
+    return paid, is_limited
 
 
 def _patient(quest: _Quest) -> _Label | None:
@@ -324,7 +333,7 @@ def _patient(quest: _Quest) -> _Label | None:
         if any(other[1] <= amount and other[2] <= cltv and other[3] <= hops for other in known):
             continue
         known.append(label)
-        if node in quest.first_hops and (found := _with_own_hop(quest, label)):
+        if found := _with_own_hop(quest, label):
             return found
         if hops < MAX_HOPS - 1:
             for step in _before(quest, price, label):
