@@ -19,6 +19,8 @@ GET_MANIFEST, MANIFEST = 48001, 48003
 REQUEST_CHUNK, OFFER, CIPHERTEXT, REFUSAL = 48005, 48007, 48009, 48011
 
 MAX_FRAGMENT_BYTES = 65535 - 2 - 8
+MAX_OPEN_REQUESTS = 512
+"""A viewer leaves no more requests unanswered; a provider need not hear those beyond."""
 
 _request_id = Layer(">Q")
 _get_manifest = Layer(">Q32s")

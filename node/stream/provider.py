@@ -32,7 +32,7 @@ from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("rill.stream")
 
 _SLICE_BYTES = 1 << 20
 """How much of a content is hashed before other tasks get a turn."""
@@ -46,7 +46,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     margin_seconds: int = 60
     """An offer that ends sooner is not sent again; the next request gets a new one."""
     resends: int = 3
-    requests_per_buyer: int = 256
+    requests_per_buyer: int = messages.MAX_OPEN_REQUESTS
     workers_per_buyer: int = 32
 
 
@@ -103,6 +103,8 @@ class _Buyer(msgspec.Struct):
     queue: deque[GetManifest | RequestChunk] = msgspec.field(default_factory=deque)
     waiting: deque[RequestChunk] = msgspec.field(default_factory=deque)
     workers: int = 0
+    turn: trio.Lock = msgspec.field(default_factory=trio.Lock)
+    """One ciphertext leaves at a time, in the order of the requests, so the first is whole first."""
 
 
 class Provider:
@@ -254,9 +256,10 @@ class Provider:
 
     async def _deliver(self, peer: Point, request_id: int, offer: bytes, ciphertext: bytes) -> bool:
         payload = messages.write_offer(OfferReply(request_id, offer))
-        await self._node.send_custom(peer, messages.OFFER, payload)
-        for fragment in messages.write_fragments(request_id, ciphertext):
-            await self._node.send_custom(peer, messages.CIPHERTEXT, fragment)
+        async with self._buyers[peer].turn:
+            await self._node.send_custom(peer, messages.OFFER, payload)
+            for fragment in messages.write_fragments(request_id, ciphertext):
+                await self._node.send_custom(peer, messages.CIPHERTEXT, fragment)
         return True
 
     async def _invoiced(self, content: _Content, sale: _Sale, ciphertext: bytes) -> Terms:

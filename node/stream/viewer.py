@@ -54,7 +54,7 @@ from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("rill.stream")
 
 
 class Patience(msgspec.Struct, frozen=True, gc=False):
@@ -227,6 +227,7 @@ class Viewer:
             OverBudget: the next chunk would pass a limit.
             OSError: the sink does not take it.
         """
+        assert 1 <= window <= messages.MAX_OPEN_REQUESTS, "no more requests would be heard"
         count = manifest.layout.chunk_count
         purchase = _Purchase(manifest, sink, budget, iter(range(count)), on_chunk)
         began = trio.current_time()
