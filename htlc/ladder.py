@@ -99,6 +99,7 @@ class Floor(msgspec.Struct, frozen=True, gc=False):
 
 SIGNED_NOW = Floor(Rung.SIGNED, Rung.ACK_SIGNED)  # the newest commitment that was signed
 SIGNED_NEXT = Floor(Rung.PROPOSED, Rung.ACKED)  # the one that a signature now would make
+ALL_PROPOSED = Floor(Rung.PROPOSED, Rung.PROPOSED)  # one that holds all that is under way
 
 
 class Fulfilled(msgspec.Struct, frozen=True, gc=False, tag="fulfilled"):

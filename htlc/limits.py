@@ -18,7 +18,7 @@ from htlc.errors import (
     TooMuchInFlight,
     Warn,
 )
-from htlc.ladder import LOCAL, REMOTE, SIGNED_NEXT, Dual, Fulfilled, Htlc, Side
+from htlc.ladder import ALL_PROPOSED, LOCAL, REMOTE, SIGNED_NEXT, Dual, Floor, Fulfilled, Htlc, Side
 from htlc.transactions import ANCHOR_SAT, ChannelFormat, commitment_fee_sat, trim_limit_msat
 from wire.units import Msat, msat
 
@@ -36,17 +36,14 @@ class Tally(msgspec.Struct, frozen=True, gc=False):
     untrimmed: int
 
 
-def tally(channel: Channel, owner: Side, extra: Htlc | None = None) -> Tally:
+def tally(channel: Channel, owner: Side, extra: Htlc | None = None, floor: Floor = SIGNED_NEXT) -> Tally:
     """Count that side's next commitment, with one HTLC more if given."""
-    feerate_per_kw = channel.feerate_in(owner, SIGNED_NEXT)
+    feerate_per_kw = channel.feerate_in(owner, floor)
     dust_limit_sat = channel.charter.terms[owner].dust_limit_sat
     balance = [int(channel.settled_msat.local), int(channel.settled_msat.remote)]
     pending, in_flight, untrimmed = [0, 0], [0, 0], 0
     for proposer in (LOCAL, REMOTE):
-        lowest_add, lowest_removal = (
-            SIGNED_NEXT.rung(proposer, owner),
-            SIGNED_NEXT.rung(proposer.other, owner),
-        )
+        lowest_add, lowest_removal = floor.rung(proposer, owner), floor.rung(proposer.other, owner)
         threshold_msat = trim_limit_msat(
             channel.charter.format, dust_limit_sat, feerate_per_kw, proposer is owner
         )
@@ -89,7 +86,8 @@ def check_add(channel: Channel, htlc: Htlc) -> None:
     _check_proposer(channel.charter, count, proposer)
     if proposer is LOCAL:
         _check_our_margin(channel.charter, count)
-        _check_our_margin(channel.charter, tally(channel, LOCAL, htlc))
+        # ours gets the HTLC last, when all that is under way has entered it
+        _check_our_margin(channel.charter, tally(channel, LOCAL, htlc, ALL_PROPOSED))
 
 
 def opener_cost_msat(format: ChannelFormat, feerate_per_kw: int, untrimmed: int) -> int:
@@ -109,25 +107,32 @@ def _check_proposer(charter: Charter, count: Tally, proposer: Side) -> None:
 
 
 def _check_our_margin(charter: Charter, count: Tally) -> None:
-    """Stricter for our own adds: on either commitment, and for a fee that may double meanwhile."""
+    """Stricter for our own adds: the opener keeps its reserve on either commitment.
+
+    A peer that opened the channel would fail it if our HTLC cost it its reserve.
+    """
+    balance_msat, needed_msat = count.balance_msat[charter.opener], _needed_by_opener_msat(charter, count)
+    if balance_msat < needed_msat:
+        raise BelowReserve(balance_msat, needed_msat)
+
+
+def _needed_by_opener_msat(charter: Charter, count: Tally, more: int = 0) -> int:
+    """What the opener must have before we add so many more HTLCs."""
+    feerate_per_kw, untrimmed = count.feerate_per_kw, count.untrimmed + more
     if charter.opener is LOCAL:
         # update_add_htlc.2: the fee-spike buffer, twice the feerate and one HTLC more
-        needed_msat = charter.reserve_msat(LOCAL) + opener_cost_msat(
-            charter.format, 2 * count.feerate_per_kw, count.untrimmed + 1
-        )
-    else:
-        needed_msat = opener_cost_msat(charter.format, count.feerate_per_kw, count.untrimmed)
-    if count.balance_msat[charter.opener] < needed_msat:
-        raise BelowReserve(count.balance_msat[charter.opener], needed_msat)
+        feerate_per_kw, untrimmed = 2 * feerate_per_kw, untrimmed + 1
+    cost_msat = opener_cost_msat(charter.format, feerate_per_kw, untrimmed)
+    return charter.reserve_msat(charter.opener) + cost_msat
 
 
-def check_fee(channel: Channel, owner: Side) -> None:
+def check_fee(channel: Channel, owner: Side, floor: Floor = SIGNED_NEXT) -> None:
     """Whether the opener can pay for that side's next commitment and keep its reserve.
 
     Raises:
         CannotAffordFee: it cannot.
     """
-    charter, count = channel.charter, tally(channel, owner)
+    charter, count = channel.charter, tally(channel, owner, floor=floor)
     needed_msat = charter.reserve_msat(charter.opener) + opener_cost_msat(
         charter.format, count.feerate_per_kw, count.untrimmed
     )
@@ -138,15 +143,19 @@ def check_fee(channel: Channel, owner: Side) -> None:
 def spendable_msat(channel: Channel) -> Msat:
     """The most that one more HTLC of ours can carry now; 0 if none fits."""
     charter, terms = channel.charter, channel.charter.terms.remote
-    count = tally(channel, REMOTE)
+    count, ours = tally(channel, REMOTE), tally(channel, LOCAL, floor=ALL_PROPOSED)
     if not channel.is_usable or count.pending.local >= terms.max_accepted_htlcs:
         return Msat(0)
-    balance_msat = min(count.balance_msat.local, tally(channel, LOCAL).balance_msat.local)
-    room_msat = balance_msat - charter.reserve_msat(LOCAL)
-    if charter.opener is LOCAL:
-        room_msat -= opener_cost_msat(charter.format, 2 * count.feerate_per_kw, count.untrimmed + 2)
-    room_msat = min(room_msat, terms.max_htlc_value_in_flight_msat - count.in_flight_msat.local)
-    return Msat(max(0, room_msat))
+    room_msat = terms.max_htlc_value_in_flight_msat - count.in_flight_msat.local
+    for each in (count, ours):
+        needed_msat = _needed_by_opener_msat(charter, each, more=1)
+        if charter.opener is LOCAL:
+            room_msat = min(room_msat, each.balance_msat.local - needed_msat)
+        elif each.balance_msat.remote < needed_msat:
+            return Msat(0)
+        else:
+            room_msat = min(room_msat, each.balance_msat.local - charter.reserve_msat(LOCAL))
+    return Msat(room_msat if room_msat >= max(1, terms.htlc_minimum_msat) else 0)
 
 
 def why_not(channel: Channel, htlc: Htlc) -> Warn | None:
