@@ -32,6 +32,7 @@ from htlc.errors import (
 )
 from htlc.keys import ChannelSecrets, commitment_keys, derive_privkey
 from htlc.ladder import (
+    ALL_PROPOSED,
     LOCAL,
     REMOTE,
     Dual,
@@ -163,10 +164,10 @@ def change_fee(channel: Channel, feerate_per_kw: int) -> Step:
         raise FeeRefused("the peer opened the channel")
     if not channel.is_usable:
         raise NotUsable(channel.phase.value)
-    changed = _with(channel, fee_changes=(*channel.fee_changes, FeeChange(feerate_per_kw)))
+    changed = _with_fee(channel, feerate_per_kw)
     try:
         check_fee(changed, REMOTE)
-        check_fee(changed, LOCAL)
+        check_fee(changed, LOCAL, ALL_PROPOSED)
     except CannotAffordFee as broken:
         raise FeeRefused(str(broken)) from None
     return Step(changed, (Send(UpdateFee(channel.id, feerate_per_kw)),))
@@ -211,7 +212,8 @@ def sign(channel: Channel, secrets: ChannelSecrets) -> Step:
 def signature_message(channel: Channel, secrets: ChannelSecrets) -> CommitmentSigned:
     """The commitment_signed for their newest commitment; equal channels give equal bytes."""
     signature, htlc_signatures = signatures_for(channel, secrets)
-    return CommitmentSigned(channel.id, signature, htlc_signatures)
+    # commitment_signed-revoke_and_ack.3
+    return CommitmentSigned(channel.id, signature, htlc_signatures, channel.charter.funding_outpoint.txid)
 
 
 def signatures_for(channel: Channel, secrets: ChannelSecrets) -> tuple[bytes, tuple[bytes, ...]]:
@@ -317,7 +319,7 @@ def _receive_fee(channel: Channel, message: UpdateFee, climate: Climate) -> Step
     low, high = climate.lowest_feerate_per_kw, climate.highest_feerate_per_kw
     if not low <= message.feerate_per_kw <= high:
         raise UnreasonableFeerate(message.feerate_per_kw, low, high)
-    changed = _with(channel, fee_changes=(*channel.fee_changes, FeeChange(message.feerate_per_kw)))
+    changed = _with_fee(channel, message.feerate_per_kw)
     check_fee(changed, LOCAL)
     return Step(changed)
 
@@ -456,9 +458,11 @@ def funding_spent(channel: Channel, is_agreed: bool) -> Step:
 
 
 def _opened(channel: Channel) -> Channel:
-    if channel.phase is Phase.AWAITING_FUNDING and channel.is_ready == Dual(True, True):
-        return _with(channel, phase=Phase.NORMAL)
-    return channel
+    if channel.phase is not Phase.AWAITING_FUNDING or channel.is_ready != Dual(True, True):
+        return channel
+    # shutdown.1: who said it before the channel was ready adds nothing after
+    scripts = channel.closing.scripts
+    return _with(channel, phase=Phase.SHUTTING_DOWN if scripts.local or scripts.remote else Phase.NORMAL)
 
 
 # How values change
@@ -475,3 +479,9 @@ def _added(channel: Channel, htlc: Htlc) -> Channel:
 def _with_htlc(channel: Channel, htlc: Htlc) -> Channel:
     htlcs = {**channel.htlcs[htlc.proposer], htlc.id: htlc}
     return _with(channel, htlcs=channel.htlcs.with_side(htlc.proposer, htlcs))
+
+
+def _with_fee(channel: Channel, feerate_per_kw: int) -> Channel:
+    """The channel with a fee change proposed; one that was not signed yet is forgotten for it."""
+    signed = tuple(change for change in channel.fee_changes if change.rung is not Rung.PROPOSED)
+    return _with(channel, fee_changes=(*signed, FeeChange(feerate_per_kw)))
