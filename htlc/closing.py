@@ -6,10 +6,11 @@ proposes a fee with the range it would take, and the first fee inside both range
 
 import msgspec
 
-from htlc.channel import Channel, Phase
+from htlc.channel import Channel, Closing, Phase
 from htlc.effects import SAVE, Broadcast, Send, Step
 from htlc.errors import (
     BadShutdownScript,
+    ClosingFeeOutsideRanges,
     FailChannel,
     NotUsable,
     UnacceptableClosingFee,
@@ -25,7 +26,6 @@ from wire.units import Sat, sat
 
 _with = msgspec.structs.replace
 
-CLOSING_WEIGHT = 672  # both outputs P2WPKH, both signatures
 LOWEST_FEERATE_PER_KW = 253
 _OPEN = (Phase.AWAITING_FUNDING, Phase.NORMAL, Phase.SHUTTING_DOWN)
 
@@ -114,26 +114,52 @@ def may_negotiate(channel: Channel) -> bool:
     return channel.phase in _OPEN and bool(scripts.local and scripts.remote) and is_stable
 
 
+def closing_fee_sat(scripts: Dual[bytes], feerate_per_kw: int) -> int:
+    """What a closing transaction with both outputs costs at a feerate, rounded up."""
+    unsigned_bytes = 51 + sum(9 + len(scripts[side]) for side in Side)
+    weight = 4 * unsigned_bytes + 222  # two signatures and the funding script
+    return -(-weight * feerate_per_kw // 1000)
+
+
 def negotiate(channel: Channel, secrets: ChannelSecrets, feerate_per_kw: int) -> Step:
     """Begin the negotiation: the opener proposes a fee, the other side waits for it."""
-    target_sat = CLOSING_WEIGHT * max(feerate_per_kw, LOWEST_FEERATE_PER_KW) // 1000 + 1
-    lowest_sat = CLOSING_WEIGHT * LOWEST_FEERATE_PER_KW // 1000 + 1
-    # who does not pay cares only that the transaction will confirm
-    highest_sat = 3 * target_sat if channel.charter.opener is LOCAL else int(channel.charter.funding_sat)
-    closing = _with(channel.closing, our_range_sat=(lowest_sat, highest_sat))
-    negotiating = _with(channel, phase=Phase.NEGOTIATING, closing=closing)
     # legacy-closing_signed.1: the opener starts
     if channel.charter.opener is not LOCAL:
-        return Step(negotiating, (SAVE,))
+        return Step(_awaiting_proposal(channel), (SAVE,))
+    target_sat = closing_fee_sat(channel.closing.scripts, max(feerate_per_kw, LOWEST_FEERATE_PER_KW))
+    negotiating = _negotiating(channel, 3 * target_sat)
     return _proposed(negotiating, secrets, min(target_sat, _payable_sat(channel)))
 
 
+def _awaiting_proposal(channel: Channel) -> Channel:
+    # who does not pay cares only that the transaction will confirm
+    return _negotiating(channel, int(channel.charter.funding_sat))
+
+
+def _negotiating(channel: Channel, highest_sat: int) -> Channel:
+    lowest_sat = closing_fee_sat(channel.closing.scripts, LOWEST_FEERATE_PER_KW)
+    # an opener who has less than that pays what it has
+    fee_range = min(lowest_sat, _payable_sat(channel)), highest_sat
+    return _with(channel, phase=Phase.NEGOTIATING, closing=_with(channel.closing, our_range_sat=fee_range))
+
+
 def _payable_sat(channel: Channel) -> int:
-    return sat(channel.settled_msat[channel.charter.opener])
+    """The most that the opener can pay so that the transaction still has an output."""
+    opener = channel.charter.opener
+    balance_sat, other_sat = sat(channel.settled_msat[opener]), sat(channel.settled_msat[opener.other])
+    if other_sat >= _dust_sat(channel, opener.other):
+        return balance_sat
+    return max(0, balance_sat - _dust_sat(channel, opener))
 
 
-def _proposed(channel: Channel, secrets: ChannelSecrets, fee_sat: int) -> Step:
-    closing_tx = closing_transaction(channel, fee_sat)
+def _dust_sat(channel: Channel, side: Side) -> int:
+    """Below this value that side gets no output."""
+    script = channel.closing.scripts[side]
+    return max(channel.charter.terms[side].dust_limit_sat, dust_limit_for(script))
+
+
+def _proposed(channel: Channel, secrets: ChannelSecrets, fee_sat: int, has_remote: bool = True) -> Step:
+    closing_tx = closing_transaction(channel, fee_sat, has_remote)
     signature = secp256k1.sign(secrets.funding, closing_tx.sighash)
     low, high = channel.closing.our_range_sat
     fee_range = FeeRange(Sat(low), Sat(high))
@@ -142,19 +168,18 @@ def _proposed(channel: Channel, secrets: ChannelSecrets, fee_sat: int) -> Step:
     return Step(_with(channel, closing=closing), (SAVE, Send(message)))
 
 
-def closing_transaction(channel: Channel, fee_sat: int) -> ClosingTx:
-    """The closing transaction of that fee, which the opener pays.
+def closing_transaction(channel: Channel, fee_sat: int, has_remote: bool = True) -> ClosingTx:
+    """The closing transaction of that fee, which the opener pays; the peer may forgo its output.
 
     Raises:
         DustAtClosing: nothing would be left that the network relays.
     """
     charter, scripts = channel.charter, channel.closing.scripts
     outputs = []
-    for side in Side:
+    for side in Side if has_remote else (LOCAL,):
         value_sat = sat(channel.settled_msat[side]) - (fee_sat if side is charter.opener else 0)
         # legacy-closing_signed.2: each side's output is left out below its own dust limit
-        dust_sat = max(charter.terms[side].dust_limit_sat, dust_limit_for(scripts[side]))
-        outputs.append(ClosingOutput(Sat(value_sat), scripts[side], Sat(dust_sat)))
+        outputs.append(ClosingOutput(Sat(value_sat), scripts[side], Sat(_dust_sat(channel, side))))
     if all(output.value_sat < output.dust_limit_sat for output in outputs):
         raise DustAtClosing
     return build_closing_tx(charter.funding_outpoint, charter.funding_sat, charter.funding_script, outputs)
@@ -165,53 +190,82 @@ def receive_closing_signed(channel: Channel, message: ClosingSigned, secrets: Ch
 
     Raises:
         UnacceptableClosingFee: there is no fee that both would take, or the opener cannot pay it.
+        ClosingFeeOutsideRanges: the peer does not keep to the ranges.
         WrongSignature: it does not hold on the transaction of that fee.
     """
     if channel.phase is not Phase.NEGOTIATING:
-        raise UnexpectedMessage("closing_signed", channel.phase.value)
-    low, high = channel.closing.our_range_sat
-    fee_sat = int(message.fee_satoshis)
-    if fee_sat > _payable_sat(channel):
-        raise UnacceptableClosingFee(message.fee_satoshis, Sat(low), Sat(_payable_sat(channel)))
-    _check_closing_signature(channel, fee_sat, message.signature)
+        # the opener may know that all is quiet, and begin, as soon as we could know it too
+        if channel.charter.opener is LOCAL or not may_negotiate(channel):
+            raise UnexpectedMessage("closing_signed", channel.phase.value)
+        channel = _awaiting_proposal(channel)
+    fee_sat, payable_sat = int(message.fee_satoshis), _payable_sat(channel)
+    if fee_sat > payable_sat:
+        raise UnacceptableClosingFee(message.fee_satoshis, Sat(0), Sat(payable_sat))
+    has_remote = _has_their_output(channel, fee_sat, message.signature)
     seen = _with(channel, closing=_with(channel.closing, their_last_fee_sat=fee_sat))
     if fee_sat == channel.closing.our_last_fee_sat:
-        return _agreed(seen, secrets, message)
-    if low <= fee_sat <= high:
-        answered = _proposed(seen, secrets, fee_sat)
-        agreed = _agreed(answered.channel, secrets, message)
-        return Step(agreed.channel, (*answered.effects, *agreed.effects))
-    return _proposed(seen, secrets, _next_fee_sat(channel, message))
+        return _agreed(seen, secrets, message, has_remote)
+    answer_sat = _answer_sat(channel, message)
+    if answer_sat != fee_sat:
+        return _proposed(seen, secrets, answer_sat)
+    answered = _proposed(seen, secrets, fee_sat, has_remote)
+    agreed = _agreed(answered.channel, secrets, message, has_remote)
+    return Step(agreed.channel, (*answered.effects, *agreed.effects))
 
 
-def _next_fee_sat(channel: Channel, message: ClosingSigned) -> int:
-    """A fee that both ranges contain, or without a range one between the last two proposals."""
+def _answer_sat(channel: Channel, message: ClosingSigned) -> int:
+    """The fee that we say next: theirs if we take it."""
     low, high = channel.closing.our_range_sat
+    high = min(high, _payable_sat(channel))
     fee_sat, ours = int(message.fee_satoshis), channel.closing.our_last_fee_sat
-    if message.fee_range is not None:
-        low = max(low, message.fee_range.min_fee_satoshis)
-        high = min(high, message.fee_range.max_fee_satoshis)
-        # legacy-closing_signed.1: ranges that do not meet end it
-        if low > high:
-            raise UnacceptableClosingFee(message.fee_satoshis, Sat(low), Sat(high))
-        return min(max(fee_sat, low), high)
-    nearest = min(max(fee_sat, low), high)
-    if ours is None:
-        return nearest
-    between = (ours + fee_sat) // 2
-    if between in (ours, fee_sat):
+    if message.fee_range is None:
+        return _haggled_sat(channel.closing, fee_sat, low, high)
+    low = max(low, message.fee_range.min_fee_satoshis)
+    high = min(high, message.fee_range.max_fee_satoshis)
+    # legacy-closing_signed.1: ranges that do not meet end it
+    if low > high:
         raise UnacceptableClosingFee(message.fee_satoshis, Sat(low), Sat(high))
+    # legacy-closing_signed.1: who knows both ranges stays inside them
+    if ours is not None and not low <= fee_sat <= high:
+        raise ClosingFeeOutsideRanges(message.fee_satoshis, Sat(low), Sat(high))
+    return min(max(fee_sat, low), high)
+
+
+def _haggled_sat(closing: Closing, fee_sat: int, low: int, high: int) -> int:
+    """Without a range: theirs if it lies in ours, or else something between the last two."""
+    ours, before = closing.our_last_fee_sat, closing.their_last_fee_sat
+    # legacy-closing_signed.1: every proposal lies strictly between the two before it
+    if ours is not None and before is not None and not min(ours, before) < fee_sat < max(ours, before):
+        raise UnacceptableClosingFee(Sat(fee_sat), Sat(low), Sat(high))
+    if ours is None or low <= fee_sat <= high:
+        return min(max(fee_sat, low), high)
+    between = min(max((ours + fee_sat) // 2, low), high)
+    if between in (ours, fee_sat):
+        raise UnacceptableClosingFee(Sat(fee_sat), Sat(low), Sat(high))
     return between
 
 
-def _check_closing_signature(channel: Channel, fee_sat: int, signature: bytes) -> None:
-    sighash = closing_transaction(channel, fee_sat).sighash
-    if not secp256k1.is_signed(channel.charter.basepoints.remote.funding_pubkey, sighash, signature):
+def _has_their_output(channel: Channel, fee_sat: int, signature: bytes) -> bool:
+    """Whether the peer signed the transaction with its own output, which it may leave out."""
+    pubkey = channel.charter.basepoints.remote.funding_pubkey
+    if secp256k1.is_signed(pubkey, closing_transaction(channel, fee_sat).sighash, signature):
+        return True
+    if _is_dust_for_us(channel, fee_sat):
         raise WrongSignature("the closing transaction")
+    without = closing_transaction(channel, fee_sat, has_remote=False)
+    if not secp256k1.is_signed(pubkey, without.sighash, signature):
+        raise WrongSignature("the closing transaction")
+    return False
 
 
-def _agreed(channel: Channel, secrets: ChannelSecrets, message: ClosingSigned) -> Step:
-    closing_tx, basepoints = closing_transaction(channel, message.fee_satoshis), channel.charter.basepoints
+def _is_dust_for_us(channel: Channel, fee_sat: int) -> bool:
+    ours_sat = sat(channel.settled_msat.local) - (fee_sat if channel.charter.opener is LOCAL else 0)
+    return ours_sat < _dust_sat(channel, LOCAL)
+
+
+def _agreed(channel: Channel, secrets: ChannelSecrets, message: ClosingSigned, has_remote: bool) -> Step:
+    closing_tx = closing_transaction(channel, message.fee_satoshis, has_remote)
+    basepoints = channel.charter.basepoints
     ours = secp256k1.sign(secrets.funding, closing_tx.sighash)
     witness = funding_witness(
         channel.charter.funding_script,

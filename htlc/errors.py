@@ -143,6 +143,12 @@ class UnacceptableClosingFee(Warn):
         super().__init__(f"a closing fee of {fee_sat} sat is not between {low_sat} and {high_sat}")
 
 
+class ClosingFeeOutsideRanges(FailChannel):
+    def __init__(self, fee_sat: Sat, low_sat: Sat, high_sat: Sat) -> None:
+        self.fee_sat, self.low_sat, self.high_sat = fee_sat, low_sat, high_sat
+        super().__init__(f"a closing fee of {fee_sat} sat where both had said {low_sat} to {high_sat}")
+
+
 class CannotOffer(Refused):
     """Our own add would break a limit of the peer or of the channel; `cause` is that limit."""
 
