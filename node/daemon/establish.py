@@ -14,7 +14,7 @@ from node.daemon.wallet import FundedTransaction, InsufficientFunds
 from wire.bitcoin.tx import OutPoint, TxOut
 from wire.codec import Message
 from wire.features import ANCHORS, LARGE_CHANNEL, OUR_INIT, SHUTDOWN_ANYSEGWIT, UPFRONT_SHUTDOWN_SCRIPT
-from wire.messages.base import Error
+from wire.messages.base import Error, said
 from wire.messages.channel import AcceptChannel, FundingCreated, FundingSigned, OpenChannel
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Establishment:
         except (FailChannel, Warn, InsufficientFunds) as broken:
             # error-warning.2: before the real id exists an error names the temporary one
             channel_id = message.channel_id if isinstance(message, FundingSigned) else _temporary_id(message)
-            turn.send(peer.node_id, Error(channel_id, str(broken).encode()))
+            turn.send(peer.node_id, Error(channel_id, said(str(broken))))
             failure = broken if isinstance(broken, InsufficientFunds) else OpeningFailed(str(broken))
             self._fail(turn, peer.node_id, channel_id, failure)
 

@@ -7,15 +7,16 @@ memory channel (DESIGN §6).
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 import trio
 
 from node.daemon.signer import Signer
 from wire.codec import DecodeError, Message
+from wire.crypto.secp256k1 import InvalidPoint
 from wire.features import OUR_INIT, Features, MissingDependency, UnknownRequiredFeature, check_features
-from wire.messages.base import Init, Ping, Pong, Unknown, Warning
+from wire.messages.base import Init, Ping, Pong, Unknown, Warning, said
 from wire.messages.catalogue import decode, encode
 from wire.noise import BadFrame, HandshakeFailed, Initiator, Responder, Transport
 
@@ -23,6 +24,7 @@ READ_BYTES = 65536
 HANDSHAKE_SECONDS = 15
 PING_AFTER_SECONDS = 30
 DEAD_AFTER_SECONDS = 75
+LAST_WORDS_SECONDS = 3
 MOST_UNSENT_BYTES = 64 << 20
 BULK_UNSENT_BYTES = 1 << 20
 MOST_PONG_BYTES = 65532
@@ -52,6 +54,7 @@ _FAILED_GREETINGS = (
     BadFrame,
     Incompatible,
     DecodeError,
+    InvalidPoint,
     OSError,
     trio.TooSlowError,
     trio.BrokenResourceError,
@@ -78,7 +81,8 @@ class Peer:
         self._wake_writer = trio.Event()
         self._drained = trio.Event()
         self._heard_at = trio.current_time()
-        self._is_closing = False
+        self._scope = trio.CancelScope()
+        self.is_closing = False
         self.gone_because = "the connection ended"
 
     # --- out
@@ -89,7 +93,7 @@ class Peer:
 
     def send_raw(self, raw: bytes) -> None:
         """Queue an encoded message."""
-        if self._is_closing:
+        if self.is_closing:
             return
         if self._unsent_bytes > MOST_UNSENT_BYTES:
             self.close("it does not read what we send")
@@ -101,29 +105,31 @@ class Peer:
 
     async def send_bulk(self, raw: bytes) -> None:
         """Queue an encoded message once little enough is unsent."""
-        while self._unsent_bytes > BULK_UNSENT_BYTES and not self._is_closing:
+        while self._unsent_bytes > BULK_UNSENT_BYTES and not self.is_closing:
             await self._drained.wait()
-        if self._is_closing:
+        if self.is_closing:
             raise PeerGone(self.node_id, self.gone_because)
         self.send_raw(raw)
 
     def warn(self, why: str, channel_id: bytes = ALL_CHANNELS) -> None:
         """Tell the peer what it did wrong, and close once that is sent."""
         log.info("warning a peer", extra={"peer": self.node_id.hex(), "why": why})
-        self.send(Warning(channel_id, why.encode()))
+        self.send(Warning(channel_id, said(why)))
         self.close(why)
 
     def close(self, why: str) -> None:
-        """Close once everything queued is sent."""
-        if not self._is_closing:
+        """Close once everything queued is sent; hear nothing more."""
+        if not self.is_closing:
             self.gone_because = why
-            self._is_closing = True
+            self.is_closing = True
+            self._scope.deadline = trio.current_time() + LAST_WORDS_SECONDS
             self._wake_writer.set()
 
     async def _write(self) -> None:
         while True:
             if not self._unsent:
-                if self._is_closing:
+                if self.is_closing:
+                    await self._stream.send_eof()
                     return
                 await self._wake_writer.wait()
                 self._wake_writer = trio.Event()
@@ -138,37 +144,49 @@ class Peer:
     async def run(self, on_message: MessageHandler, custom: dict[int, CustomHandler]) -> None:
         """Serve the connection until it ends, for whatever reason."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._until_written, nursery.cancel_scope)
-                nursery.start_soon(self._keep_alive)
-                await self._read(on_message, custom)
-                nursery.cancel_scope.cancel()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._keep_alive)
+                    await self._read(on_message, custom)
+                    await self._until_they_hang_up()
+                    nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
-            self._is_closing = True
+            self.is_closing = True
             self._drained.set()
             await trio.aclose_forcefully(self._stream)
 
-    async def _until_written(self, scope: trio.CancelScope) -> None:
-        await self._write()
-        scope.cancel()
-
     async def _read(self, on_message: MessageHandler, custom: dict[int, CustomHandler]) -> None:
-        for raw in self._early:
-            await self._take(raw, on_message, custom)
-        while not self._is_closing:
+        messages: Sequence[bytes] = self._early
+        while await self._hear(messages, on_message, custom):
             received = await self._stream.receive_some(READ_BYTES)
-            if not received:
+            if not received or self.is_closing:
                 return
             self._heard_at = trio.current_time()
             try:
                 messages = self._transport.feed(received)
             except BadFrame as broken:
-                self.gone_because = str(broken)
+                # what came intact before it counts, however the network cut the stream
+                await self._hear(broken.messages, on_message, custom)
+                self.close(str(broken))
                 return
-            for raw in messages:
-                await self._take(raw, on_message, custom)
+
+    async def _hear(
+        self, messages: Sequence[bytes], on_message: MessageHandler, custom: dict[int, CustomHandler]
+    ) -> bool:
+        """Take these messages one by one; whether to read on."""
+        for raw in messages:
+            if self.is_closing:
+                break
+            await self._take(raw, on_message, custom)
+        return not self.is_closing
+
+    async def _until_they_hang_up(self) -> None:
+        """Read on without hearing: a close over unread bytes would destroy our last words."""
+        while await self._stream.receive_some(READ_BYTES):
+            pass
 
     async def _take(self, raw: bytes, on_message: MessageHandler, custom: dict[int, CustomHandler]) -> None:
         number = int.from_bytes(raw[:2], "big")

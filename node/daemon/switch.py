@@ -139,7 +139,7 @@ class Switch:
             if isinstance(event, Request):
                 self._run_request(turn, event)
                 requests.append(event)
-            elif event[0].node_id in self.peers:
+            elif self._is_heard(turn, event[0]):
                 self._receive(turn, *event)
         turn.finish()
         self._commit(turn)
@@ -149,6 +149,11 @@ class Switch:
             request.answered.set()
         self._has_room.set()
         self._has_room = trio.Event()
+
+    def _is_heard(self, turn: Turn, peer: Peer) -> bool:
+        """Whether messages of this connection still count: it may be replaced, or going to be closed."""
+        is_warned = any(peer_id == peer.node_id for peer_id, _, _ in turn.warned)
+        return self.peers.get(peer.node_id) is peer and not peer.is_closing and not is_warned
 
     @staticmethod
     def _run_request(turn: Turn, request: Request[Any]) -> None:
@@ -206,7 +211,12 @@ class Switch:
                 self._receive_for_channel(turn, peer, message)
 
     def _receive_for_channel(self, turn: Turn, peer: Peer, message: Message) -> None:
-        channel_id: bytes = getattr(message, "channel_id", b"")
+        channel_id: bytes | None = getattr(message, "channel_id", None)
+        if channel_id is None:
+            # framing-tlv.3: what we can read but do not do is to us as if it were unknown
+            if not message.TYPE & 1:
+                turn.warn(peer.node_id, ALL_CHANNELS, f"unexpected {type(message).__name__}")
+            return
         channel = turn.channel(channel_id)
         if channel is None or channel.charter.peer_id != peer.node_id:
             turn.send(peer.node_id, Error(channel_id, b"no such channel"))

@@ -23,7 +23,7 @@ from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wr
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
 from wire.crypto import secp256k1
-from wire.messages.base import Error
+from wire.messages.base import Error, said
 
 if TYPE_CHECKING:
     from node.daemon.switch import Switch
@@ -63,6 +63,10 @@ class Turn:
     def send(self, peer_id: bytes, message: Message) -> None:
         """Queue a message for after the commit."""
         self.outgoing.append((peer_id, message))
+
+    def warn(self, peer_id: bytes, channel_id: bytes, why: str) -> None:
+        """Tell a peer what it did wrong, after the commit, and close the connection."""
+        self.warned.append((peer_id, channel_id, why))
 
     def write(self, row: Callable[[], None]) -> None:
         """Add a write to the commit."""
@@ -197,7 +201,7 @@ class Turn:
         log.warning("failing a channel", extra={"channel": channel.id.hex(), "why": why})
         if is_told:
             # error-warning.2
-            self.send(channel.charter.peer_id, Error(channel.id, why.encode()))
+            self.send(channel.charter.peer_id, Error(channel.id, said(why)))
         if channel.phase is not Phase.CLOSING:
             self.broadcast(self._latest_commitment(channel))
             self.put(_in_phase(channel, Phase.FAILED))
@@ -223,11 +227,11 @@ class Turn:
         except FailChannel as broken:
             channel = self.channel(channel_id)
             if channel is None:
-                self.send(peer_id, Error(channel_id, str(broken).encode()))
+                self.send(peer_id, Error(channel_id, said(str(broken))))
             else:
                 self.fail_channel(channel, str(broken))
         except Warn as broken:
-            self.warned.append((peer_id, channel_id, str(broken)))
+            self.warn(peer_id, channel_id, str(broken))
         except Refused as refused:
             log.info("refused", extra={"channel": channel_id.hex(), "why": str(refused)})
 

@@ -7,6 +7,8 @@ import msgspec
 from wire.codec import BYTES32, U16, ChannelId, CountedBytes, Message, Record, Rest
 from wire.features import Features
 
+MOST_SAID_BYTES = 1000
+
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):
     """A message of a type that we do not know, as it came.
@@ -29,6 +31,11 @@ def printable(data: bytes) -> str:
     if all(0x20 <= byte < 0x7F for byte in data):
         return data.decode("ascii")
     return data.hex()
+
+
+def said(text: str) -> bytes:
+    """What we say to a peer in an error or warning: cut, so that it fits whatever it quotes."""
+    return text.encode(errors="replace")[:MOST_SAID_BYTES]
 
 
 class Warning(Message, frozen=True):
