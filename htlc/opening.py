@@ -28,6 +28,7 @@ from wire.units import Msat, Sat, msat
 
 ANNOUNCE_CHANNEL = 1
 LOWEST_DUST_LIMIT_SAT = 354
+HIGHEST_DUST_LIMIT_SAT = 1000  # an HTLC below it is lost when the peer goes to chain
 MOST_HTLCS = 483
 LARGE_CHANNEL_SAT = 1 << 24
 LONGEST_DELAY_BLOCKS = 2016
@@ -161,7 +162,11 @@ def accept(
     """
     _check_proposal(house, negotiated, proposal)
     terms, basepoints = house.terms(proposal.funding_satoshis), secrets.basepoints()
-    # accept_channel.2: our reserve covers their dust limit
+    # accept_channel.2: their reserve covers our dust limit, and ours covers theirs
+    if proposal.channel_reserve_satoshis < terms.dust_limit_sat:
+        raise UnacceptableOpening(
+            "channel_reserve_satoshis", proposal.channel_reserve_satoshis, "is below our dust limit"
+        )
     reserve_sat = max(terms.channel_reserve_sat, proposal.dust_limit_satoshis)
     terms = msgspec.structs.replace(terms, channel_reserve_sat=reserve_sat)
     answer = AcceptChannel(
@@ -182,8 +187,12 @@ def receive_accept(stage: AwaitingAccept, answer: AcceptChannel) -> Agreed:
 
     Raises:
         UnacceptableOpening: it asks for what we cannot live with.
+        UnexpectedMessage: it answers another proposal.
     """
     proposal = stage.proposal
+    # accept_channel.1
+    if answer.temporary_channel_id != proposal.temporary_channel_id:
+        raise UnexpectedMessage("accept_channel", "being opened under another temporary id")
     # accept_channel.1
     if answer.channel_type != proposal.channel_type:
         raise UnacceptableOpening("channel_type", answer.channel_type, "is not the one we proposed")
@@ -225,6 +234,7 @@ def receive_created(
 
     Raises:
         WrongSignature: it does not hold on our first commitment.
+        UnexpectedMessage: it follows another proposal.
     """
     if message.temporary_channel_id != stage.proposal.temporary_channel_id:
         raise UnexpectedMessage("funding_created", "being opened under another temporary id")
@@ -241,7 +251,11 @@ def receive_signed(stage: AwaitingSigned, message: FundingSigned, secrets: Chann
 
     Raises:
         WrongSignature: it does not hold on our first commitment.
+        UnexpectedMessage: it is for another channel.
     """
+    # funding_created-funding_signed.3
+    if message.channel_id != stage.channel.id:
+        raise UnexpectedMessage("funding_signed", "being opened under another id")
     # funding_created-funding_signed.1: no broadcast before our way out is signed
     return _checked(msgspec.structs.replace(stage.channel, remote_signature=message.signature), secrets)
 
@@ -274,6 +288,8 @@ def _check_terms(message: OpenChannel | AcceptChannel, funding_sat: Sat) -> None
     # open_channel.3
     if message.dust_limit_satoshis < LOWEST_DUST_LIMIT_SAT:
         raise UnacceptableOpening("dust_limit_satoshis", message.dust_limit_satoshis, "is below 354")
+    if message.dust_limit_satoshis > HIGHEST_DUST_LIMIT_SAT:
+        raise UnacceptableOpening("dust_limit_satoshis", message.dust_limit_satoshis, "is too large")
     if isinstance(message, OpenChannel) and message.dust_limit_satoshis > message.channel_reserve_satoshis:
         raise UnacceptableOpening("dust_limit_satoshis", message.dust_limit_satoshis, "is above the reserve")
     if not 0 < message.max_accepted_htlcs <= MOST_HTLCS:
