@@ -134,19 +134,19 @@ def _why_not(htlc: Htlc, payload: HopPayload, exit: Exit, height: int) -> Failur
     amount_msat, cltv_expiry = payload.amt_to_forward, payload.outgoing_cltv_value
     if not exit.is_usable:
         return Failure(FailureCode.temporary_channel_failure, channel_update=update)
-    if amount_msat < toll.htlc_minimum_msat:
-        return Failure(FailureCode.amount_below_minimum, htlc_msat=amount_msat, channel_update=update)
     if toll.htlc_maximum_msat and amount_msat > toll.htlc_maximum_msat:
         return Failure(FailureCode.temporary_channel_failure, channel_update=update)
+    if amount_msat < toll.htlc_minimum_msat:
+        return Failure(FailureCode.amount_below_minimum, htlc_msat=amount_msat, channel_update=update)
     # payload.1: what is left for us must be our fee and our time
     if htlc.amount_msat < amount_msat + toll.fee_msat(amount_msat):
         return Failure(FailureCode.fee_insufficient, htlc_msat=htlc.amount_msat, channel_update=update)
     if htlc.cltv_expiry < cltv_expiry + toll.cltv_expiry_delta:
-        return Failure(FailureCode.incorrect_cltv_expiry, cltv_expiry=htlc.cltv_expiry, channel_update=update)
+        return Failure(FailureCode.incorrect_cltv_expiry, cltv_expiry=cltv_expiry, channel_update=update)
     # forwarding-safety.3: time enough to see the outcome downstream before we owe it upstream
     if cltv_expiry <= height + SOON_BLOCKS:
         return Failure(FailureCode.expiry_too_soon, channel_update=update)
-    if cltv_expiry > height + FAR_BLOCKS:
+    if htlc.cltv_expiry > height + FAR_BLOCKS:
         return Failure(FailureCode.expiry_too_far)
     return None
 
