@@ -135,18 +135,16 @@ def _nodes(account: Account) -> Table:
             f"{balance.after - balance.before:+,}",
             "" if fee_msat is None else f"{fee_msat / 1000:,.3f}",
         )
-    table.caption = (
-        f"Each opener gave half of its channel, {PUSHED_SAT:,} sat, to the next in line,\n"
-        "and paid for the channel's two transactions."
-    )
-    table.caption_justify = "left"
     return table
 
 
 def _verdict(account: Account) -> Text:
     chain = account.chain
     counts = ", ".join(map(str, chain.transactions_per_channel))
-    text = f"Transactions on chain per channel: {counts}. On-chain fees: {chain.onchain_fees_sat:,} sat.\n"
+    text = (
+        f"Each opener gave half of its channel, {PUSHED_SAT:,} sat, to the next in line.\n"
+        f"Transactions on chain per channel: {counts}. On-chain fees: {chain.onchain_fees_sat:,} sat.\n"
+    )
     if account.conserved:
         return Text(text + "Every satoshi is accounted for.", style="green")
     return Text(text + "The satoshis before and after do not add up.", style="bold red")
@@ -160,4 +158,4 @@ def _dust(price_msat: Msat) -> str:
     """What a small price means: said where the price is shown."""
     if price_msat >= DUST_LIMIT_MSAT:
         return ""
-    return " (a chunk costs less than the dust limit: on its way it has no output on chain)"
+    return " (each price is below the dust limit: no output on chain)"

@@ -4,14 +4,16 @@ It is told to a `Watcher` while it happens; what remains of it is an `Account`.
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
 from node.daemon.establish import OpeningFailed
-from node.daemon.node import Node, PortTaken, Unreachable
+from node.daemon.node import Node, PortTaken
 from node.daemon.peer import PeerGone
+from node.daemon.reconnect import Unreachable
 from node.daemon.wallet import InsufficientFunds
 from node.lab.account import Account, BalanceSat, ChainAccount, Film, Seconds, chunk_ms, is_conserved
 from node.lab.audit import audit
@@ -156,8 +158,9 @@ class Demo:
     async def _buy(self, root: bytes) -> Receipt:
         """Alice knows the film's root; where Eric is she has from gossip, the rest from him."""
         plan, seller_id = self._plan, self._seller.node_id
-        await self._buyer.connect(seller_id, *announced_address(self._buyer, seller_id))
-        viewer = Viewer(self._buyer)
+        call = partial(self._buyer.connect, seller_id, *announced_address(self._buyer, seller_id))
+        await call()
+        viewer = Viewer(self._buyer, reconnect=call)
         manifest = await viewer.fetch_manifest(seller_id, root)
         budget = budget_for(manifest)
         means_msat = self._buyer.spendable_msat

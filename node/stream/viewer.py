@@ -13,7 +13,7 @@ not the one signed) ends the purchase.
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from hashlib import sha256
 
 import msgspec
@@ -22,6 +22,7 @@ import trio
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import AlreadyPaid
 from node.daemon.peer import PeerGone
+from node.daemon.reconnect import Unreachable
 from node.stream import messages
 from node.stream.budget import Budget, Hour, OverBudget, Spent
 from node.stream.manifest import Manifest, WrongManifest, read_manifest
@@ -60,7 +61,8 @@ log = logging.getLogger("rill.stream")
 class Patience(msgspec.Struct, frozen=True, gc=False):
     """How long a viewer waits, and how often it tries."""
 
-    reply_seconds: float = 30.0
+    silence_seconds: float = 15.0
+    """Without a word from the provider, whatever it was asked for is asked for again."""
     requests: int = 3
     payments: int = 6
     pause_seconds: float = 0.05
@@ -175,7 +177,7 @@ class _Purchase(msgspec.Struct):
 class Viewer:
     """Buys contents chunk by chunk over the node's connections and payments.
 
-    The node must be connected to the provider.
+    The node must be connected to the provider; `reconnect` is awaited when it no longer is.
     """
 
     def __init__(
@@ -183,9 +185,12 @@ class Viewer:
         node: Node,
         patience: Patience | None = None,
         *,
+        reconnect: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._node, self._patience, self._clock = node, patience or Patience(), clock
+        self._reconnect, self._calling = reconnect, trio.Lock()
+        self._heard_at: dict[Point, float] = {}
         self._parcels: dict[int, _Parcel] = {}
         self._request_ids = itertools.count(1)
         self._hour = Hour()
@@ -304,15 +309,37 @@ class Viewer:
         """Send one request and wait for all that it brings; None if that takes too long."""
         parcel = self._parcels[request_id] = _Parcel(provider, expected_bytes)
         try:
-            with trio.move_on_after(self._patience.reply_seconds):
-                await self._node.send_custom(provider, type, payload)
-                await parcel.arrived.wait()
-                return parcel
-        except PeerGone:
-            await trio.sleep(self._patience.pause_seconds)
+            await self._node.send_custom(provider, type, payload)
+            return parcel if await self._arrives(parcel) else None
+        except PeerGone as gone:
+            log.debug("the provider is gone: %s", gone)
+            await self._call_again()
+            return None
         finally:
             del self._parcels[request_id]
-        return None
+
+    async def _arrives(self, parcel: _Parcel) -> bool:
+        """Wait for all of it as long as the provider says anything at all: a queue may be long."""
+        asked_at = trio.current_time()
+        while not parcel.arrived.is_set():
+            heard_at = max(asked_at, self._heard_at.get(parcel.peer, asked_at))
+            left_seconds = heard_at + self._patience.silence_seconds - trio.current_time()
+            if left_seconds <= 0:
+                return False
+            with trio.move_on_after(left_seconds):
+                await parcel.arrived.wait()
+        return True
+
+    async def _call_again(self) -> None:
+        await trio.sleep(self._patience.pause_seconds)
+        if self._reconnect is None:
+            return
+        # a whole window notices at once, and one call is enough
+        async with self._calling:
+            try:
+                await self._reconnect()
+            except (PeerGone, Unreachable) as reason:
+                log.debug("the provider cannot be reached: %s", reason)
 
     def _verified(self, offer: Offer, manifest: Manifest, index: int) -> Offer:
         """The offer, which is what we asked for at the price we know; raises InvalidOffer."""
@@ -384,6 +411,7 @@ class Viewer:
         parcel = self._parcels.get(message.request_id)
         if parcel is None or parcel.peer != peer or parcel.arrived.is_set():
             return
+        self._heard_at[peer] = trio.current_time()
         match message:
             case Fragment():
                 parcel.add(message.ciphertext)

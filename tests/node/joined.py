@@ -51,6 +51,8 @@ class JoinedNode:
     failures: int = 0
     """How many payments fail before one succeeds."""
     failed: int = 0
+    is_cut: bool = False
+    """Whether what we send finds no connection."""
     bend: Callable[[int, bytes], bytes | None] = lambda _, payload: payload
     """What becomes of a payload that is sent; None loses it."""
 
@@ -72,7 +74,7 @@ class JoinedNode:
 
     async def send_custom(self, peer_id: Point, type: int, payload: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        if self.other is None or self.other.node_id != peer_id:
+        if self.is_cut or self.other is None or self.other.node_id != peer_id:
             raise PeerGone(peer_id, "nobody is joined")
         bent = self.bend(type, payload)
         if bent is not None:

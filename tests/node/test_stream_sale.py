@@ -84,7 +84,7 @@ async def shop(length: int = LENGTH, chunk_size: int = BLOCK_BYTES, **policy: in
     now = [1_700_000_000.0]
     async with joined() as (alice, eric, nursery):
         provider = Provider(eric, Policy(**policy), clock=lambda: now[0])
-        patience = Patience(reply_seconds=1, requests=3, payments=3)
+        patience = Patience(silence_seconds=1, requests=3, payments=3)
         viewer = Viewer(alice, patience, clock=lambda: now[0])
         nursery.start_soon(provider.serve)
         source = Memory(bytearray(content_of(length)))
@@ -205,6 +205,40 @@ async def test_a_lost_answer_is_asked_for_again(autojump_clock: object) -> None:
         assert await deal.buy(window=1) == deal.source.content
         assert deal.bought[0].tries == 2
         assert len(deal.eric.invoices) == deal.manifest.layout.chunk_count
+
+
+async def test_a_purchase_survives_the_connection(autojump_clock: object) -> None:
+    async with shop() as deal:
+        calls: list[float] = []
+
+        async def call_again() -> None:
+            calls.append(trio.current_time())
+            deal.alice.is_cut = False
+            await trio.lowlevel.checkpoint()
+
+        def lose(payload: bytes) -> None:
+            deal.alice.is_cut = True
+            deal.eric.bend = lambda _, payload: payload
+
+        patience = Patience(silence_seconds=1)
+        deal.viewer = Viewer(deal.alice, patience, reconnect=call_again, clock=lambda: deal.now[0])
+        deal.eric.bend = on_type(messages.CIPHERTEXT, lose)
+        assert await deal.buy() == deal.source.content
+        assert calls
+
+
+async def test_a_queue_that_moves_is_waited_for(autojump_clock: object) -> None:
+    async with shop() as deal:
+        send = deal.eric.send_custom
+
+        async def send_slowly(peer_id: bytes, type: int, payload: bytes) -> None:
+            await trio.sleep(0.4)
+            await send(peer_id, type, payload)
+
+        deal.eric.send_custom = send_slowly  # type: ignore[method-assign]
+        assert await deal.buy(window=10) == deal.source.content
+        assert all(chunk.tries == 1 for chunk in deal.bought)
+        assert max(chunk.seconds for chunk in deal.bought) > 5
 
 
 async def test_silence_ends_the_purchase(autojump_clock: object) -> None:
