@@ -19,10 +19,10 @@ from hashlib import sha256
 import msgspec
 import trio
 
+from node.daemon.node import Unreachable
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import AlreadyPaid
 from node.daemon.peer import PeerGone
-from node.daemon.reconnect import Unreachable
 from node.stream import messages
 from node.stream.budget import Budget, Hour, OverBudget, Spent
 from node.stream.manifest import Manifest, WrongManifest, read_manifest
