@@ -288,19 +288,16 @@ class Switch:
         older = self.peers.get(peer.node_id)
         if older is not None:
             older.close("replaced by a newer connection")
+            self.drop_peer(older)
         self.peers[peer.node_id] = peer
-        self._still(peer.node_id)
         self._inbox.append(Request(lambda turn: self._greet(turn, peer)))
         self._wake.set()
-
-    def _still(self, peer_id: bytes) -> None:
-        self.live -= {c.id for c in self.channels.values() if c.charter.peer_id == peer_id}
 
     def drop_peer(self, peer: Peer) -> None:
         """A connection is down."""
         if self.peers.get(peer.node_id) is peer:
             del self.peers[peer.node_id]
-            self._still(peer.node_id)
+            self.live -= {c.id for c in self.channels.values() if c.charter.peer_id == peer.node_id}
             self.establishment.forget(peer.node_id)
 
     # --- what our user asks

@@ -74,6 +74,13 @@ class Caller:
             if isinstance(message, kind):
                 return message
 
+    async def expect_unknown(self) -> Unknown:
+        """The next message that BOLT does not know; others before it are skipped."""
+        while True:
+            message = await self.receive()
+            if isinstance(message, Unknown):
+                return message
+
     async def rest(self) -> list[Message | Unknown]:
         """All messages until the other side closes."""
         messages = []

@@ -10,12 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from gossip.graph import Graph
 from htlc.channel import Channel, Phase
+from htlc.ladder import Htlc
 from htlc.opening import ANCHORS_TYPE
-from htlc.relay import Toll
+from htlc.relay import Receive, Toll
 from node.chain.embedded import EmbeddedChain
 from node.daemon.invoices import InvoiceRow
 from node.daemon.node import Node, NodeConfig
@@ -31,6 +33,7 @@ CAPACITY_SAT = Sat(10_000_000)
 PUSH_MSAT = Msat(5_000_000_000)
 FEES_SAT = 100_000
 ANNOUNCED_BLOCKS = 6
+PATIENCE_SECONDS = 60
 
 
 class Clock:
@@ -264,6 +267,42 @@ async def until(is_so: Callable[[], bool]) -> None:
         await trio.lowlevel.checkpoint()
 
 
+class Held:
+    """The HTLCs for one node that it would take or fail now, kept waiting until the test says so."""
+
+    def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting: list[tuple[bytes, Htlc, Receive]] = []
+        self._node, self._came, self._receive = node, trio.Event(), Turn._receive
+
+        def receive(turn: Turn, channel_id: bytes, htlc: Htlc, receive: Receive) -> None:
+            if turn.switch is not node.switch:
+                self._receive(turn, channel_id, htlc, receive)
+                return
+            self.waiting.append((channel_id, htlc, receive))
+            turn.then(self._tell)
+
+        monkeypatch.setattr(Turn, "_receive", receive)
+
+    def _tell(self) -> None:
+        self._came.set()
+        self._came = trio.Event()
+
+    async def wait_for(self, count: int) -> None:
+        """Return once so many are waiting."""
+        while len(self.waiting) < count:
+            await self._came.wait()
+
+    async def release(self) -> None:
+        """Take or fail all that wait, in one turn."""
+        waiting, self.waiting = self.waiting, []
+
+        def act(turn: Turn) -> None:
+            for each in waiting:
+                self._receive(turn, *each)
+
+        await self._node.switch.ask(act)
+
+
 def sent_by(node: Node) -> list[tuple[bytes, Message]]:
     """All that the node's turns send from now on: to whom, and what."""
     sent: list[tuple[bytes, Message]] = []
@@ -281,7 +320,8 @@ def sent_by(node: Node) -> list[tuple[bytes, Message]]:
 async def network(directory: Path, names: str = "", toll: Toll | None = None) -> AsyncIterator[Network]:
     """A chain, and a running node for each name."""
     chain = WatchedChain()
-    with chain:
+    # a node that waits for ever shall fail its test, not stop the suite
+    with chain, trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             net = Network(chain, nursery, directory, toll or Toll())
             await net.start(*names.split())

@@ -29,7 +29,8 @@ def htlcs_in_flight(net: Network, names: list[str]) -> list[tuple[float, int]]:
             net.channel(a, b).htlcs.local.values(),
             net.channel(b, a).htlcs.remote.values(),
         )
-        assert offered.is_locked_in and received.is_locked_in
+        assert offered.is_locked_in
+        assert received.is_locked_in
         assert (offered.amount_msat, offered.cltv_expiry) == (received.amount_msat, received.cltv_expiry)
         found.append((offered.amount_msat / BITCOIN_MSAT, offered.cltv_expiry))
     return found

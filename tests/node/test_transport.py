@@ -3,6 +3,7 @@ connection and what does not (BOLT 8, BOLT 1).
 """
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
 
@@ -12,12 +13,14 @@ import trio
 import trio.testing
 
 from htlc.opening import ANCHORS_TYPE
+from node.daemon import switch
+from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
-from node.daemon.peer import PeerGone, answer
+from node.daemon.peer import Peer, PeerGone, answer
 from node.daemon.signer import Signer
 from tests.bolt import bolt
 from tests.node.caller import OUR_SIDE, SECRET, Caller, HungUp, calling, handshake, shaking_hands
-from tests.node.line import network
+from tests.node.line import network, until
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
 from wire.crypto import secp256k1
@@ -28,7 +31,7 @@ from wire.messages.catalogue import encode
 from wire.messages.channel import OpenChannel, Shutdown, UpdateFee
 from wire.messages.gossip import GossipTimestampFilter
 from wire.messages.onion import OnionMessage
-from wire.noise import Initiator
+from wire.noise import Initiator, OversizedMessage
 from wire.units import Msat, Sat
 
 NOBODY = secp256k1.point_of(sha256(b"nobody"))
@@ -373,3 +376,84 @@ async def test_no_message_of_a_stranger_stops_the_node(tmp_path: Path, message: 
         await caller.send(message, Ping(num_pong_bytes=2))
         await trio.testing.wait_all_tasks_blocked()
         assert await serves_others(net["bob"])
+
+
+# --- how much, how often, how many
+
+
+@bolt("b8-transport.5")
+async def test_keys_rotate_in_both_directions(tmp_path: Path) -> None:
+    async with network(tmp_path, "bob") as net, calling(net["bob"]) as caller:
+        pings = [Ping(num_pong_bytes=number % 700) for number in range(2100)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(caller.send, *pings)
+            lengths = [len((await caller.expect(Pong)).ignored) for _ in pings]
+        assert lengths == [ping.num_pong_bytes for ping in pings]
+
+
+async def test_our_own_message_that_is_too_long_harms_nobody(tmp_path: Path) -> None:
+    async with network(tmp_path, "bob") as net, calling(net["bob"]) as caller:
+        assert await answers(caller)
+        await net["bob"].send_custom(caller.node_id, 40001, bytes(65533))
+        with pytest.raises(OversizedMessage):
+            await net["bob"].send_custom(caller.node_id, 40001, bytes(65534))
+        assert await caller.expect_unknown() == Unknown(40001, bytes(65533))
+        assert await answers(caller)
+
+
+async def test_a_flood_waits_for_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "MOST_WAITING_EVENTS", 5)
+    async with network(tmp_path, "bob") as net, calling(net["bob"]) as caller:
+        waiting, deliver = [], net["bob"].switch.deliver
+
+        def counted(peer: Peer, message: Message) -> None:
+            deliver(peer, message)
+            waiting.append(len(net["bob"].switch._inbox))
+
+        net["bob"].switch.deliver = counted  # type: ignore[method-assign]
+        flood = [UpdateFee(sha256(number.to_bytes(2, "big")), 1000) for number in range(3000)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(caller.send, *flood)
+            answered = [(await caller.expect(Error)).channel_id for _ in flood]
+        assert answered == [message.channel_id for message in flood]
+        assert max(waiting) == 5
+
+
+async def test_who_does_not_read_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    gone: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(served, cast("trio.SocketStream", ours), gone)
+        caller = await handshake(cast("trio.SocketStream", theirs), a_signer().node_id)
+        nursery.start_soon(caller.send, OUR_SIDE, Ping(num_pong_bytes=1), Unknown(4000, b""))
+        assert isinstance(await caller.receive(), Init)
+    assert gone == ["unknown message 4000 must be understood"]
+
+
+@bolt("framing-tlv.1")
+async def test_a_second_connection_replaces_the_first(tmp_path: Path) -> None:
+    async with network(tmp_path, "bob") as net, calling(net["bob"]) as first:
+        assert await answers(first)
+        async with calling(net["bob"]) as second:
+            assert await answers(second)
+            assert not any(isinstance(message, Error | Warning) for message in await first.rest())
+            assert await answers(second)
+            assert list(net["bob"].switch.peers) == [second.node_id]
+        await until(lambda: not net["bob"].switch.peers)
+
+
+@bolt("open_channel.8")
+async def test_an_opening_ends_with_its_connection(tmp_path: Path) -> None:
+    async with network(tmp_path, "bob") as net, calling(net["bob"]) as first:
+        assert await answers(first)
+        await net.fund([("bob", 1_000_000)])
+        async with AsyncExitStack() as calls:
+
+            async def call_again() -> None:
+                await first.expect(OpenChannel)
+                await answers(await calls.enter_async_context(calling(net["bob"])))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call_again)
+                with pytest.raises(OpeningFailed), trio.fail_after(5):
+                    await net["bob"].open_channel(first.node_id, Sat(100_000))
