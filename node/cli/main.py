@@ -52,8 +52,6 @@ def demo(
 by gossip, and Alice buys FILE from Eric over Bob, Carol and Diana. Then every channel is closed, and \
 the account is printed to the satoshi. PATH is replaced if it exists.
     """
-    from node.cli.demo import run_demo
-
     wish = {
         "film": film,
         "out": out,
@@ -63,7 +61,14 @@ the account is printed to the satoshi. PATH is replaced if it exists.
         "seed": seed,
         "first_port": port,
     }
-    raise typer.Exit(run_demo(wish, as_json=as_json))
+    try:
+        from node.cli.demo import run_demo
+
+        code = run_demo(wish, as_json=as_json)
+    except KeyboardInterrupt:
+        # before the demo listens for signals itself; typer would end without a word
+        raise typer.Abort from None
+    raise typer.Exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -122,6 +122,14 @@ def test_a_signal_before_the_channels_says_so(
     assert "no channel was open" in capfd.readouterr().err
 
 
+def test_a_signal_before_the_network_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Screen, "__enter__", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    assert run(["demo", str(a_film(tmp_path, 1))]) == 130
+    assert capfd.readouterr().err == "rill: interrupted\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
