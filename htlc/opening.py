@@ -303,6 +303,10 @@ def _check_terms(message: OpenChannel | AcceptChannel, funding_sat: Sat) -> None
         )
     if message.htlc_minimum_msat > msat(funding_sat) // 10:
         raise UnacceptableOpening("htlc_minimum_msat", message.htlc_minimum_msat, "is too large")
+    if message.max_htlc_value_in_flight_msat < max(1, message.htlc_minimum_msat):
+        raise UnacceptableOpening(
+            "max_htlc_value_in_flight_msat", message.max_htlc_value_in_flight_msat, "lets no HTLC in"
+        )
 
 
 def _check_type(proposal: OpenChannel, negotiated: Negotiated) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from node.daemon.turn import Turn
 
 MOST_STAGES_PER_PEER = 10
+ALL_CHANNELS = bytes(32)
+WENT_AWAY = "the peer went away"
 
 
 class OpeningFailed(Exception):
@@ -37,6 +39,7 @@ class Opening:
 
     def __init__(self, feerate_per_kw: int) -> None:
         self.feerate_per_kw = feerate_per_kw
+        self.temporary_id = secrets.token_bytes(32)
         self.done = trio.Event()
         self.channel: Channel | None = None
         self.error: Exception | None = None
@@ -71,15 +74,16 @@ class Establishment:
             InsufficientFunds: the wallet cannot pay for it.
         """
         attempt = Opening(funding_feerate_per_kw)
-        temporary_id = secrets.token_bytes(32)
 
         def act(turn: "Turn") -> None:
+            if self._switch.peers.get(peer.node_id) is not peer:
+                raise OpeningFailed(WENT_AWAY)
             index = self._new_key_index(turn)
             keys = self._switch.signer.channel_secrets(index)
             stage, proposal = opening.propose(
-                self._switch.house, _negotiated(peer), wish, peer.node_id, index, keys, temporary_id
+                self._switch.house, _negotiated(peer), wish, peer.node_id, index, keys, attempt.temporary_id
             )
-            self._stages[peer.node_id, temporary_id] = stage, attempt
+            self._stages[peer.node_id, attempt.temporary_id] = stage, attempt
             turn.send(peer.node_id, proposal)
 
         await self._switch.ask(act)
@@ -159,6 +163,9 @@ class Establishment:
         del self._stages[key]
         keys = self._switch.signer.channel_secrets(stage.key_index)
         channel, signed = opening.receive_created(stage, message, keys)
+        if turn.channel(channel.id) is not None or any(i == channel.id for _, i in self._signing):
+            # its id follows from the outpoint alone: anybody could name that of a channel we have
+            raise UnacceptableOpening("funding_txid", message.funding_txid.hex(), "funds another channel")
         # funding_created-funding_signed.4: from here on we remember the channel
         turn.put(channel)
         self._switch.live.add(channel.id)
@@ -182,13 +189,22 @@ class Establishment:
     # --- failure
 
     def fail(self, turn: "Turn", peer_id: bytes, channel_id: bytes, why: str) -> None:
-        """The peer sent `error` for a channel that is being opened."""
-        self._fail(turn, peer_id, channel_id, OpeningFailed(f"the peer says: {why}"))
+        """The peer sent `error` for a channel that is being opened, or for all."""
+        for key in self._keys_of(peer_id):
+            names = [ALL_CHANNELS, key[1]]
+            if key in self._signing:
+                # error-warning.2: until the peer has signed it names the channel by its temporary id
+                names.append(self._signing[key][1].temporary_id)
+            if channel_id in names:
+                self._fail(turn, *key, OpeningFailed(f"the peer says: {why}"))
+
+    def _keys_of(self, peer_id: bytes) -> list[tuple[bytes, bytes]]:
+        return [key for key in (*self._stages, *self._signing) if key[0] == peer_id]
 
     def forget(self, peer_id: bytes) -> None:
         """The connection is down: nothing that was not signed yet survives it."""
-        for key in [key for key in (*self._stages, *self._signing) if key[0] == peer_id]:
-            self._give_up(*key, OpeningFailed("the peer went away"))
+        for key in self._keys_of(peer_id):
+            self._give_up(*key, OpeningFailed(WENT_AWAY))
 
     def _fail(self, turn: "Turn", peer_id: bytes, channel_id: bytes, error: Exception) -> None:
         turn.then(lambda: self._give_up(peer_id, channel_id, error))

@@ -23,7 +23,7 @@ from gossip.announcing import (
     unsigned_announcement,
 )
 from gossip.effects import Effect, LookUp, Send, SendWarning, Watch
-from gossip.errors import BadGossip
+from gossip.errors import BadGossip, ImpossibleLimits
 from gossip.graph import Channel as GraphChannel
 from gossip.graph import Graph, Policy
 from gossip.sync import Gossip
@@ -189,7 +189,9 @@ class Gossiper:
                 self._say_update(channel, short_channel_id)
             return
         if short_channel_id not in self.graph.channels:
-            self._carry_out(self.router.add_own(_graph_channel(channel, short_channel_id, self._us), self._seconds()))
+            self._carry_out(
+                self.router.add_own(_graph_channel(channel, short_channel_id, self._us), self._seconds())
+            )
             self._watched[channel.charter.funding_outpoint] = short_channel_id
         if channel.id not in self._updated:
             self._say_update(channel, short_channel_id)
@@ -269,7 +271,11 @@ class Gossiper:
             is_disabled=not channel.is_usable,
             timestamp=self._timestamp(),
         )
-        policy = bounded(policy, channel.charter.funding_sat, theirs.max_htlc_value_in_flight_msat)
+        try:
+            policy = bounded(policy, channel.charter.funding_sat, theirs.max_htlc_value_in_flight_msat)
+        except ImpossibleLimits as why:
+            log.warning("nothing fits a channel", extra={"channel": channel.id.hex(), "why": str(why)})
+            return
         direction = 0 if self._us < channel.charter.peer_id else 1
         raw = channel_update(
             policy,

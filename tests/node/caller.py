@@ -11,7 +11,7 @@ from wire.codec import Message
 from wire.crypto import secp256k1
 from wire.crypto.hashes import sha256
 from wire.features import OUR_INIT
-from wire.messages.base import Init, Unknown
+from wire.messages.base import Init, Ping, Pong, Unknown
 from wire.messages.catalogue import decode, encode
 from wire.noise import Initiator, Transport
 
@@ -125,3 +125,9 @@ async def calling(node: Node, secret: bytes = SECRET, init: Init = OUR_SIDE) -> 
         await caller.send(init)
         assert isinstance(await caller.receive(), Init)
         yield caller
+
+
+async def answers(caller: Caller) -> bool:
+    """Whether the node still talks with the caller."""
+    await caller.send(Ping(num_pong_bytes=3))
+    return len((await caller.expect(Pong)).ignored) == 3

@@ -316,6 +316,17 @@ def sent_by(node: Node) -> list[tuple[bytes, Message]]:
     return sent
 
 
+def bent(node: Node, bend: Callable[[Message], Message]) -> None:
+    """Let the node's turns send something else than they mean to."""
+    release = node.switch._release
+
+    def bending(turn: Turn) -> None:
+        turn.outgoing = [(peer_id, bend(message)) for peer_id, message in turn.outgoing]
+        release(turn)
+
+    node.switch._release = bending  # type: ignore[method-assign]
+
+
 @asynccontextmanager
 async def network(directory: Path, names: str = "", toll: Toll | None = None) -> AsyncIterator[Network]:
     """A chain, and a running node for each name."""

@@ -7,20 +7,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
 
-import msgspec
 import pytest
 import trio
 import trio.testing
 
-from htlc.opening import ANCHORS_TYPE
 from node.daemon import switch
 from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
 from node.daemon.peer import Peer, PeerGone, answer
 from node.daemon.signer import Signer
 from tests.bolt import bolt
-from tests.node.caller import OUR_SIDE, SECRET, Caller, HungUp, calling, handshake, shaking_hands
+from tests.node.caller import OUR_SIDE, SECRET, HungUp, answers, calling, handshake, shaking_hands
 from tests.node.line import network, until
+from tests.node.openings import an_opening
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
 from wire.crypto import secp256k1
@@ -32,16 +31,10 @@ from wire.messages.channel import OpenChannel, Shutdown, UpdateFee
 from wire.messages.gossip import GossipTimestampFilter
 from wire.messages.onion import OnionMessage
 from wire.noise import Initiator, OversizedMessage
-from wire.units import Msat, Sat
+from wire.units import Sat
 
 NOBODY = secp256k1.point_of(sha256(b"nobody"))
 STRANGE_CHANNEL = sha256(b"a channel that nobody has")
-
-
-async def answers(caller: Caller) -> bool:
-    """Whether the node still talks with the caller."""
-    await caller.send(Ping(num_pong_bytes=3))
-    return len((await caller.expect(Pong)).ignored) == 3
 
 
 async def serves_others(node: Node) -> bool:
@@ -331,43 +324,14 @@ async def test_a_message_of_an_unknown_channel_is_answered_by_an_error(tmp_path:
         assert await answers(caller)
 
 
-POINT = NOBODY
-AN_OPENING = OpenChannel(
-    chain_hash=CHAIN_HASH["regtest"],
-    temporary_channel_id=sha256(b"temporary"),
-    funding_satoshis=Sat(100_000),
-    push_msat=Msat(0),
-    dust_limit_satoshis=Sat(354),
-    max_htlc_value_in_flight_msat=Msat(100_000_000),
-    channel_reserve_satoshis=Sat(1000),
-    htlc_minimum_msat=Msat(1),
-    feerate_per_kw=1000,
-    to_self_delay=144,
-    max_accepted_htlcs=483,
-    funding_pubkey=POINT,
-    revocation_basepoint=POINT,
-    payment_basepoint=POINT,
-    delayed_payment_basepoint=POINT,
-    htlc_basepoint=POINT,
-    first_per_commitment_point=POINT,
-    channel_flags=1,
-    upfront_shutdown_script=b"",
-    channel_type=ANCHORS_TYPE,
-)
-
-
 @pytest.mark.parametrize(
     "message",
     [
         pytest.param(OUR_SIDE, id="a second init"),
         pytest.param(PeerStorage(b"a blob"), id="peer_storage"),
-        pytest.param(OnionMessage(POINT, bytes(1366)), id="onion_message"),
-        pytest.param(
-            msgspec.structs.replace(AN_OPENING, channel_type=bytes(60_000)), id="a vast channel_type"
-        ),
-        pytest.param(
-            msgspec.structs.replace(AN_OPENING, upfront_shutdown_script=bytes(60_000)), id="a vast script"
-        ),
+        pytest.param(OnionMessage(NOBODY, bytes(1366)), id="onion_message"),
+        pytest.param(an_opening(channel_type=bytes(60_000)), id="a vast channel_type"),
+        pytest.param(an_opening(upfront_shutdown_script=bytes(60_000)), id="a vast script"),
         pytest.param(GossipTimestampFilter(ANOTHER_CHAIN, 0, 1), id="a filter of another chain"),
     ],
 )
