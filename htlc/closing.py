@@ -237,12 +237,13 @@ def _haggled_sat(closing: Closing, fee_sat: int, low: int, high: int) -> int:
     # legacy-closing_signed.1: every proposal lies strictly between the two before it
     if ours is not None and before is not None and not min(ours, before) < fee_sat < max(ours, before):
         raise UnacceptableClosingFee(Sat(fee_sat), Sat(low), Sat(high))
-    if ours is None or low <= fee_sat <= high:
-        return min(max(fee_sat, low), high)
-    between = min(max((ours + fee_sat) // 2, low), high)
-    if between in (ours, fee_sat):
+    nearest = min(max(fee_sat, low), high)
+    if ours is None or nearest == fee_sat:
+        return nearest
+    if nearest == ours:
         raise UnacceptableClosingFee(Sat(fee_sat), Sat(low), Sat(high))
-    return between
+    halfway = (ours + nearest) // 2
+    return nearest if halfway == ours else halfway
 
 
 def _has_their_output(channel: Channel, fee_sat: int, signature: bytes) -> bool:
