@@ -21,27 +21,20 @@ from htlc.transactions import ChannelFormat, funding_witness, htlc_success_witne
 from node.chain.kernel import first_unsigned_input
 from tests.bolt import bolt
 from tests.htlc.parties import (
-    ANCHORS,
     FUNDING_OUTPOINT,
-    STATIC,
     Party,
     drain,
     opened_channel,
     play,
     preimage_of,
 )
+from tests.htlc.spoiled import GROUP_ORDER, both_types, each_spoiling
 from wire.bitcoin.script import p2wsh
 from wire.bitcoin.tx import TxOut
 from wire.crypto.secp256k1 import point_of, sign
 from wire.messages.channel import CommitmentSigned, RevokeAndAck
 
-both_types = pytest.mark.parametrize("channel_type", [STATIC, ANCHORS], ids=["static_remotekey", "anchors"])
-ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 P, S, A, AS, L = Rung
-
-
-def high_s(signature: bytes) -> bytes:
-    return signature[:32] + (ORDER - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
 
 
 def numbers(*parties: Party) -> list[Dual[int]]:
@@ -183,21 +176,6 @@ def test_old_peers_need_not_name_it() -> None:
     assert bob.rungs() == [Rung.ACKED]
 
 
-def flipped(signature: bytes) -> bytes:
-    return signature[:40] + bytes([signature[40] ^ 1]) + signature[41:]
-
-
-def zeros(signature: bytes) -> bytes:
-    return bytes(64)
-
-
-def overflowing(signature: bytes) -> bytes:
-    return b"\xff" * 64
-
-
-each_spoiling = pytest.mark.parametrize("spoil", [flipped, high_s, zeros, overflowing])
-
-
 def a_signature(htlcs: int) -> tuple[Party, CommitmentSigned]:
     """Bob, and the signature with so many HTLCs that he is about to get."""
     alice, bob = opened_channel()
@@ -330,7 +308,7 @@ def test_what_a_revoked_commitment_held_is_known_when_the_htlc_is_gone() -> None
 @bolt("commitment_signed-revoke_and_ack.4")
 @pytest.mark.parametrize(
     "secret",
-    [bytes(32), b"\xff" * 32, ORDER.to_bytes(32, "big"), b"\x01" * 32],
+    [bytes(32), b"\xff" * 32, GROUP_ORDER.to_bytes(32, "big"), b"\x01" * 32],
     ids=["zero", "ones", "order", "another"],
 )
 def test_a_wrong_secret_fails_the_channel(secret: bytes) -> None:

@@ -29,6 +29,7 @@ from tests.htlc.parties import (
     replaced_house,
     secrets_of,
 )
+from tests.htlc.spoiled import both_types, each_spoiling
 from wire.bitcoin.script import p2wpkh, p2wsh
 from wire.bitcoin.tx import OutPoint, TxOut
 from wire.codec import DecodeError
@@ -41,7 +42,6 @@ from wire.units import Msat, Sat, msat
 ALICE, BOB = secrets_of("alice"), secrets_of("bob")
 TEMPORARY_ID = b"\x01" * 32
 A_WISH = Wish(Sat(1_000_000), Msat(0), 253, ANCHORS, True)
-both_types = pytest.mark.parametrize("channel_type", [STATIC, ANCHORS], ids=["static_remotekey", "anchors"])
 
 
 def a_proposal(
@@ -416,22 +416,6 @@ def test_the_channels_id_mixes_the_outputs_index_into_the_txid() -> None:
     assert opening.channel_id_of(OutPoint(b"\xaa" * 32, 0x0102)) == b"\xaa" * 30 + b"\xab\xa8"
     assert opening.channel_id_of(OutPoint(b"\xaa" * 32, 0)) == b"\xaa" * 32
     assert opening.channel_id_of(OutPoint(b"\xaa" * 32, 0xFFFF)) == b"\xaa" * 30 + b"\x55\x55"
-
-
-def high_s(signature: bytes) -> bytes:
-    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-    return signature[:32] + (order - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
-
-
-def flipped(signature: bytes) -> bytes:
-    return signature[:63] + bytes([signature[63] ^ 1])
-
-
-def zeros(signature: bytes) -> bytes:
-    return bytes(len(signature))
-
-
-each_spoiling = pytest.mark.parametrize("spoil", [high_s, flipped, zeros])
 
 
 def an_agreement() -> tuple[opening.AwaitingCreated, opening.Agreed]:

@@ -36,13 +36,13 @@ from tests.htlc.parties import (
     preimage_of,
     replaced_house,
 )
+from tests.htlc.spoiled import both_types
 from wire.messages.channel import (
     UpdateAddHtlc,
     UpdateFee,
 )
 from wire.units import MAX_MSAT, Msat, Sat, msat
 
-both_types = pytest.mark.parametrize("channel_type", [STATIC, ANCHORS], ids=["static_remotekey", "anchors"])
 DANCE = "add sig> <rev <sig rev>"
 
 
