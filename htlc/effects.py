@@ -6,8 +6,9 @@ import msgspec
 
 from htlc.channel import Channel
 from htlc.ladder import Htlc
-from wire.bitcoin.tx import Transaction
+from wire.bitcoin.tx import Transaction, TxIn, TxOut
 from wire.codec import Message
+from wire.units import Sat
 
 
 class Save(msgspec.Struct, frozen=True, gc=False):
@@ -38,17 +39,61 @@ class Settle(msgspec.Struct, frozen=True, gc=False):
     htlc: Htlc
 
 
+class Lapse(msgspec.Struct, frozen=True, gc=False):
+    """An HTLC that we offered can no longer be claimed on the chain: fail it where it came from."""
+
+    htlc: Htlc
+
+
 class Broadcast(msgspec.Struct, frozen=True, gc=False):
-    """A transaction for the chain."""
+    """A transaction for the chain, perhaps with the child that pays for it."""
 
     transaction: Transaction
+    child: Transaction | None = None
 
 
 class Watch(msgspec.Struct, frozen=True, gc=False):
     """Tell the channel when its funding output is confirmed, and when it is spent."""
 
 
+class FundInput(msgspec.Struct, frozen=True, gc=False):
+    """An input that we shall sign ourselves once the wallet has added its own."""
+
+    txin: TxIn
+    value_sat: Sat
+    witness_weight: int
+
+
+class Fund(msgspec.Struct, frozen=True, gc=False):
+    """The wallet shall add inputs that pay the fee of a claim, and give it back for our signatures.
+
+    `inputs` and `outputs` come first and in this order. `also_pay_sat` is fee beyond the claim's
+    own, for a parent that pays too little. A fee above `most_fee_sat` is not worth it.
+    """
+
+    inputs: tuple[FundInput, ...]
+    outputs: tuple[TxOut, ...]
+    locktime: int
+    feerate_per_kw: int
+    also_pay_sat: int
+    most_fee_sat: int
+    replaces: bytes | None = None  # the txid of the claim whose place it takes
+
+
+class Forget(msgspec.Struct, frozen=True, gc=False):
+    """A transaction that the wallet paid for will never confirm."""
+
+    txid: bytes
+
+
+class Alert(msgspec.Struct, frozen=True, gc=False):
+    """Something that the user must know, because money may be lost."""
+
+    why: str
+
+
 Effect: TypeAlias = Save | Send | Offer | Settle | Broadcast | Watch
+ResolutionEffect: TypeAlias = Save | Settle | Lapse | Broadcast | Fund | Forget | Alert
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):

@@ -145,7 +145,7 @@ class Node:
                 nursery.start_soon(self.gossiper.run)
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)
                 for transaction in self.store.broadcasts():
-                    self.switch.to_broadcast.append(transaction)
+                    self.switch.to_broadcast.append((transaction,))
                 task_status.started()
         finally:
             self.store.close()
@@ -276,6 +276,14 @@ class Node:
             ChannelError: there is no open channel of that id.
         """
         await self.switch.close_channel(channel_id)
+
+    async def force_close(self, channel_id: bytes) -> None:
+        """Close a channel alone, with our latest commitment; our balance comes after its delay.
+
+        Raises:
+            ChannelError: there is no channel of that id that we can close alone.
+        """
+        await self.switch.force_close(channel_id)
 
     async def wait_for_channels(self, is_so: Callable[[list[Channel]], bool]) -> None:
         """Return once all our channels together look as wished."""

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from htlc.ladder import Failed, FailedMalformed, Fulfilled, Outcome
-from onion.failures import Attributed, Failure, attribute
+from onion.failures import Attributed, Failure, FailureCode, attribute
 from onion.sphinx import shared_secrets_of
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
@@ -115,8 +115,8 @@ class Payments:
         turn.write(lambda: self._store.put_value("attempts", row.id, row))
         return attempt
 
-    def settle(self, turn: "Turn", attempt_id: int, outcome: Outcome) -> None:
-        """The attempt's HTLC has its outcome."""
+    def settle(self, turn: "Turn", attempt_id: int, outcome: Outcome | None) -> None:
+        """The attempt's HTLC has its outcome; None if it ended on the chain and nobody claimed it."""
         row = self._pending.pop(attempt_id, None)
         if row is None:
             return
@@ -159,13 +159,16 @@ class Payments:
         turn.write(lambda: self._store.put_value("payments", row.payment_hash, row))
 
 
-def read_failure(row: AttemptRow, outcome: Outcome) -> Attributed | None:
+def read_failure(row: AttemptRow, outcome: Outcome | None) -> Attributed | None:
     """Who failed the attempt, and why; None if nobody can tell (BOLT 4, returning errors)."""
     match outcome:
         case Failed(reason=reason):
             return attribute(shared_secrets_of(row.session_key, row.nodes), reason)
         case FailedMalformed(sha256_of_onion=digest, failure_code=code):
             return Attributed(0, Failure(code, sha256_of_onion=digest))
+        case None:
+            # it never got beyond our own channel, of which we speak ourselves
+            return Attributed(-1, Failure(FailureCode.permanent_channel_failure))
     return None
 
 

@@ -24,6 +24,7 @@ create table if not exists channels(channel_id blob primary key, value blob not 
 create table if not exists past_htlcs(channel_id blob, side integer, id integer, entered integer not null,
     left integer not null, amount_msat integer not null, payment_hash blob not null,
     cltv_expiry integer not null, primary key(channel_id, side, id)) without rowid;
+create table if not exists resolutions(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists broadcasts(txid blob primary key, raw blob not null) without rowid;
 create table if not exists invoices(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
@@ -139,6 +140,11 @@ class Store:
             Htlc(Side(row[0]), row[1], Msat(row[2]), row[3], row[4], entered=row[5], left=row[6])
             for row in rows
         ]
+
+    def forget_channel(self, channel_id: bytes) -> None:
+        """Drop what was kept to resolve a channel on the chain: it is irrevocably over."""
+        self.db.execute("delete from resolutions where channel_id = ?", (channel_id,))
+        self.db.execute("delete from past_htlcs where channel_id = ?", (channel_id,))
 
     def put_broadcast(self, transaction: Transaction) -> None:
         """Remember what we gave to the chain until it is buried, to give it again after a restart."""

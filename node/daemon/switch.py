@@ -25,6 +25,7 @@ from node.daemon.invoices import Invoices
 from node.daemon.ledger import Ledger
 from node.daemon.payments import Payments
 from node.daemon.peer import Peer
+from node.daemon.resolver import Resolver
 from node.daemon.signer import Signer
 from node.daemon.store import Store
 from node.daemon.turn import Turn, resume
@@ -80,10 +81,11 @@ class Switch:
         self.live: set[bytes] = set()  # channels that are taken up on the present connection
         self.invoices, self.payments = Invoices(store, now), Payments(store, now)
         self.ledger, self.establishment = Ledger(store), Establishment(self)
+        self.resolver = Resolver(self)
         self.wants_close: set[bytes] = set()
         self.height = 0
         self.closing_feerate_per_kw = 1000
-        self.to_broadcast: deque[Transaction] = deque()
+        self.to_broadcast: deque[tuple[Transaction, ...]] = deque()
         self.on_channels_changed: list[Callable[[list[Channel]], None]] = []
         self._inbox: deque[tuple[Peer, Message] | Request[Any]] = deque()
         self._wake, self._has_room = trio.Event(), trio.Event()
@@ -315,5 +317,21 @@ class Switch:
                 raise ChannelError("there is no open channel with that id")
             self.wants_close.add(channel_id)
             turn.staged.setdefault(channel_id, channel)
+
+        await self.ask(act)
+
+    async def force_close(self, channel_id: bytes) -> None:
+        """Close a channel alone, with our latest commitment.
+
+        Raises:
+            ChannelError: there is no such channel, or it is on the chain already, or only its peer
+                can close it.
+        """
+
+        def act(turn: Turn) -> None:
+            channel = turn.channel(channel_id)
+            if channel is None or channel.phase in _ENDED:
+                raise ChannelError("there is no channel with that id that we can close alone")
+            turn.fail_channel(channel, "closed at our user's wish")
 
         await self.ask(act)

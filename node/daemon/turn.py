@@ -10,19 +10,15 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from htlc import closing, steps
 from htlc.channel import Channel, Phase
 from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch
 from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, Warn
-from htlc.ladder import LOCAL, Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
+from htlc.ladder import Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
 from htlc.relay import Exit, Fail, Forward, Receive, Take, accept, decide, failed
-from htlc.transactions import funding_witness
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
-from wire.crypto import secp256k1
 from wire.messages.base import Error, said
 
 if TYPE_CHECKING:
@@ -42,7 +38,7 @@ class Turn:
         self.rows: list[Callable[[], None]] = []
         self.writes_once: dict[bytes, Callable[[], None]] = {}
         self.after: list[Callable[[], None]] = []
-        self.broadcasts: list[Transaction] = []
+        self.broadcasts: list[tuple[Transaction, ...]] = []
         self.warned: list[tuple[bytes, bytes, str]] = []
 
     # --- staging
@@ -108,7 +104,11 @@ class Turn:
     def broadcast(self, transaction: Transaction) -> None:
         """Give a transaction to the chain once the reason for it is durable."""
         self.write(lambda: self.switch.store.put_broadcast(transaction))
-        self.broadcasts.append(transaction)
+        self.publish(transaction)
+
+    def publish(self, *transactions: Transaction) -> None:
+        """Give the chain a transaction, or a parent with its child, that we can make again."""
+        self.broadcasts.append(transactions)
 
     # --- HTLCs on their way
 
@@ -178,6 +178,8 @@ class Turn:
             return False
         self.take(step)
         self.saved[channel_id] = None
+        # forwarding-safety.2: on the chain too, a preimage is used at once
+        self.switch.resolver.pursue(self, channel_id)
         return True
 
     def settle_outgoing(self, htlc: Htlc) -> None:
@@ -192,33 +194,30 @@ class Turn:
         if is_new and isinstance(outcome, Fulfilled):
             self.switch.ledger.earn(self, origin, htlc)
 
+    def lapse(self, htlc: Htlc) -> None:
+        """Fail an HTLC that we offered, and that ended on the chain unclaimed, where it came from."""
+        origin = htlc.origin
+        assert origin is not None, "we know why we offered it"
+        if isinstance(origin, Forwarded):
+            failure = Failure(FailureCode.permanent_channel_failure)
+            self.remove(origin.channel_id, origin.htlc_id, failed(origin.shared_secret, failure).outcome)
+        else:
+            self.switch.payments.settle(self, origin.attempt_id, None)
+
     # --- trouble
 
     def fail_channel(self, channel: Channel, why: str, is_told: bool = True) -> None:
         """Send `error` and go to chain with our latest commitment (BOLT 1, BOLT 5)."""
-        if channel.phase in (Phase.FAILED, Phase.CLOSED):
+        if channel.phase in (Phase.BEHIND, Phase.FAILED, Phase.CLOSED):
             return
         log.warning("failing a channel", extra={"channel": channel.id.hex(), "why": why})
         if is_told:
             # error-warning.2
             self.send(channel.charter.peer_id, Error(channel.id, said(why)))
         if channel.phase is not Phase.CLOSING:
-            self.broadcast(self._latest_commitment(channel))
-            self.put(_in_phase(channel, Phase.FAILED))
-
-    def _latest_commitment(self, channel: Channel) -> Transaction:
-        secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
-        point = secrets.per_commitment_point(channel.number.local)
-        commitment = channel.commitment(LOCAL, point)
-        basepoints = channel.charter.basepoints
-        witness = funding_witness(
-            channel.charter.funding_script,
-            basepoints.local.funding_pubkey,
-            secp256k1.sign(secrets.funding, commitment.sighash),
-            basepoints.remote.funding_pubkey,
-            channel.remote_signature,
-        )
-        return commitment.tx.with_witness(0, witness)
+            # b5-on-chain.2: what both have agreed on serves us better than our commitment
+            self.switch.live.discard(channel.id)
+            self.switch.resolver.fail(self, channel)
 
     def guard(self, peer_id: bytes, channel_id: bytes, act: Callable[[], None]) -> None:
         """Run one event of a peer; what it breaks costs it the connection or the channel."""
@@ -272,6 +271,10 @@ def resume(turn: Turn) -> None:
         if isinstance(htlc.origin, Forwarded)
     }
     for channel in channels:
+        if channel.phase in (Phase.BEHIND, Phase.FAILED, Phase.CLOSED):
+            # on the chain, what was not passed on yet never will be
+            turn.switch.resolver.pursue(turn, channel.id)
+            continue
         for htlc in channel.htlcs.remote.values():
             if not htlc.is_locked_in or htlc.outcome is not None:
                 continue
@@ -284,10 +287,6 @@ def resume(turn: Turn) -> None:
 
 _SIGNING = (Phase.NORMAL, Phase.SHUTTING_DOWN)
 _OPEN = (Phase.AWAITING_FUNDING, *_SIGNING)
-
-
-def _in_phase(channel: Channel, phase: Phase) -> Channel:
-    return msgspec.structs.replace(channel, phase=phase)
 
 
 def _upstream(outcome: Outcome, shared_secret: bytes) -> Outcome:

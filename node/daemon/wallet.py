@@ -220,6 +220,7 @@ class Wallet:
         *,
         foreign: Sequence[ForeignInput] = (),
         also_pay_sat: int = 0,
+        locktime: int = 0,
     ) -> FundedTransaction:
         """A transaction with these outputs first, in this order, and change last if it is worth it.
 
@@ -236,7 +237,7 @@ class Wallet:
         amount_sat -= sum(each.value_sat for each in foreign)
         target = Target(amount_sat, base_weight, feerate_per_kw, needs_change=not outputs)
         coins = self._select(target)
-        return self._reserve(foreign, coins, self._with_change(outputs, coins, target))
+        return self._reserve(foreign, coins, self._with_change(outputs, coins, target), locktime)
 
     def fund_all(self, script: bytes, feerate_per_kw: int) -> FundedTransaction:
         """A transaction that pays every confirmed coin to one script, less the fee.
@@ -296,14 +297,19 @@ class Wallet:
         return *outputs, TxOut(Sat(value_sat), self._keys.new_script(CHANGE))
 
     def _reserve(
-        self, foreign: Sequence[ForeignInput], coins: Sequence[WalletCoin], outputs: tuple[TxOut, ...]
+        self,
+        foreign: Sequence[ForeignInput],
+        coins: Sequence[WalletCoin],
+        outputs: tuple[TxOut, ...],
+        locktime: int = 0,
     ) -> FundedTransaction:
         inputs = (*(each.txin for each in foreign), *(TxIn(coin.outpoint) for coin in coins))
         brought_sat = sum(each.value_sat for each in foreign) + sum(coin.value_sat for coin in coins)
         fee_sat = Sat(brought_sat - sum(output.value_sat for output in outputs))
         reserved = tuple([coin.outpoint for coin in coins])
         self._reserved.update(reserved)
-        return FundedTransaction(self.sign(Transaction(2, inputs, outputs)), fee_sat, reserved)
+        signed = self.sign(Transaction(2, inputs, outputs, locktime))
+        return FundedTransaction(signed, fee_sat, reserved)
 
     # --- on disk
 

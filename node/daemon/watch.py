@@ -9,6 +9,7 @@ import trio
 from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.errors import FailChannel
+from htlc.resolution_claims import Market
 from node.chain.interface import BlockConnected, BlockDisconnected, BlockEvent, Chain, Rejected
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
@@ -54,11 +55,20 @@ class Watcher:
         self._tell()
         stream = self._chain.follow(self._followed.height + 1, self._followed.block_hash)
         async for event in stream:
+            await self._ask_for_feerates()
             await self._switch.ask(lambda turn, event=event: self._take(turn, event))  # type: ignore[misc]
             if isinstance(event, BlockConnected):
                 for callback in self.on_block:
                     callback(event)
             self._tell()
+
+    async def _ask_for_feerates(self) -> None:
+        """What confirmations cost, for the claims of channels that end on the chain."""
+        resolver = self._switch.resolver
+        if resolver.resolutions:
+            soon = await self._chain.feerate_per_kw(2)
+            later = await self._chain.feerate_per_kw(144)
+            resolver.market = Market(soon, later)
 
     async def wait_for_height(self, height: int) -> None:
         """Return once the node has read the chain to this height."""
@@ -90,13 +100,10 @@ class Watcher:
         switch.wallet.apply_block(block.height, block.transactions)
         live = [c for c in turn.all_channels() if c.phase is not Phase.CLOSED]
         by_txid = {c.charter.funding_outpoint.txid: c for c in live if c.short_channel_id is None}
-        by_outpoint = {c.charter.funding_outpoint: c for c in live}
         for position, transaction in enumerate(block.transactions):
             if by_txid and transaction.txid in by_txid:
                 self._funding_mined(turn, by_txid[transaction.txid], transaction, block.height, position)
-            for txin in transaction.inputs:
-                if txin.outpoint in by_outpoint:
-                    self._funding_spent(turn, by_outpoint[txin.outpoint], transaction)
+        switch.resolver.connect(turn, block)
         for channel in live:
             self._deepen(turn, turn.channel(channel.id) or channel)
 
@@ -104,6 +111,7 @@ class Watcher:
         switch = self._switch
         switch.height = block.height - 1
         switch.wallet.undo_block(block.height)
+        switch.resolver.disconnect(turn, block.height)
         for channel in turn.all_channels():
             if channel.short_channel_id is not None and parts(channel.short_channel_id)[0] == block.height:
                 turn.take(steps.mined(channel, None))
@@ -123,15 +131,6 @@ class Watcher:
         else:
             turn.fail_channel(channel, str(WrongFunding()))
 
-    def _funding_spent(self, turn: Turn, channel: Channel, spender: Transaction) -> None:
-        channel = turn.channel(channel.id) or channel
-        agreed = channel.closing.transaction
-        is_agreed = channel.phase is Phase.NEGOTIATING or (agreed is not None and agreed.txid == spender.txid)
-        if not is_agreed:
-            # b5-on-chain.8: somebody spent it with what we did not agree on
-            log.warning("a channel was closed on chain", extra={"channel": channel.id.hex()})
-        turn.take(steps.funding_spent(channel, is_agreed))
-
     def _deepen(self, turn: Turn, channel: Channel) -> None:
         if channel.short_channel_id is None or channel.is_ready.local:
             return
@@ -146,9 +145,9 @@ async def broadcast_forever(switch: Switch, chain: Chain) -> None:
     """Give the chain what turns leave for it."""
     while True:
         while switch.to_broadcast:
-            transaction = switch.to_broadcast.popleft()
+            transactions = switch.to_broadcast.popleft()
             try:
-                await chain.broadcast(transaction)
+                await chain.broadcast(*transactions)
             except Rejected as rejected:
                 log.warning("the chain refused a transaction", extra={"why": str(rejected)})
         switch.broadcast_wake = trio.Event()
