@@ -107,6 +107,28 @@ class EmbeddedChain:
         self.regtest.mine(count, self.faucet.script if script is None else script)
         return await self._changed()
 
+    async def mine_only(self, transactions: Sequence[Transaction], script: bytes | None = None) -> Tip:
+        """Mine one block with exactly these transactions; return the new tip.
+
+        Raises:
+            Rejected: one is invalid, or needs another that is not before it.
+        """
+        self.regtest.mine_only(transactions, self.faucet.script if script is None else script)
+        return await self._changed()
+
+    async def invalidate(self, block_hash: bytes) -> Tip:
+        """Leave the best chain from this block on, if it is part of it; return the tip below it.
+
+        Raises:
+            UnknownBlock: it is on no branch.
+        """
+        found = self.regtest.find(block_hash)
+        if found is None:
+            raise UnknownBlock(block_hash)
+        if self.regtest.block_hash(found[0]) == block_hash:
+            self.regtest.invalidate(found[0])
+        return await self._changed()
+
     async def fund(self, script: bytes, amount_sat: Sat) -> OutPoint:
         """Pay from mined coins and mine one block; return the confirmed output.
 

@@ -78,12 +78,24 @@ class UnknownBlock(Exception):
         self.block_hash = block_hash
 
 
+class ChainTrouble(Exception):
+    """The backend cannot serve us; the text says in one sentence what its user can do."""
+
+
+class ChainUnavailable(ChainTrouble):
+    """The backend cannot be asked now, but it may come back: the same call may be made again."""
+
+
 MIN_FEERATE_PER_KW = 253
 """The lowest feerate that still pays bitcoind's 1 sat per virtual byte after rounding up."""
 
 
 class Chain(Protocol):
-    """A source of blocks. Every method may be called by many tasks at once."""
+    """A source of blocks. Every method may be called by many tasks at once.
+
+    A backend in another process may go away. Questions wait then until it returns, and streams go on
+    where they stopped; only `broadcast` raises ChainUnavailable.
+    """
 
     network: str
 
@@ -103,6 +115,7 @@ class Chain(Protocol):
 
         Raises:
             Rejected: by consensus or by relay policy; nothing was kept.
+            ChainUnavailable: the backend is away; it may or may not have heard.
         """
 
     async def feerate_per_kw(self, target_blocks: int) -> int:

@@ -34,6 +34,12 @@ class Mempool:
         self._entries: dict[bytes, Entry] = {}
         self._spenders: dict[OutPoint, bytes] = {}
 
+    def copy(self) -> "Mempool":
+        """One with the same content, to try things out on."""
+        other = Mempool(self.confirmed)
+        other._entries, other._spenders = dict(self._entries), dict(self._spenders)
+        return other
+
     def __contains__(self, txid: bytes) -> bool:
         return txid in self._entries
 
@@ -50,6 +56,10 @@ class Mempool:
     def is_spent(self, outpoint: OutPoint) -> bool:
         """Whether an entry spends this output."""
         return outpoint in self._spenders
+
+    def spender(self, outpoint: OutPoint) -> bytes | None:
+        """The txid of the entry that spends this output."""
+        return self._spenders.get(outpoint)
 
     def find(self, outpoint: OutPoint) -> Coin | None:
         """An output that is confirmed and unspent, or made by an entry; whether entries spend it or not."""

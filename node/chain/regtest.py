@@ -14,7 +14,7 @@ from node.chain.coins import Coins
 from node.chain.interface import Rejected
 from node.chain.kernel import Kernel
 from node.chain.locks import NextBlock
-from node.chain.mempool import Mempool
+from node.chain.mempool import Entry, Mempool
 from wire.bitcoin.block import Block, BlockHeader, parse_block
 from wire.bitcoin.tx import Transaction
 
@@ -39,6 +39,8 @@ class Regtest:
         self._kernel = Kernel(directory)
         self._parsed: OrderedDict[bytes, Block] = OrderedDict()
         self._headers: list[BlockHeader] = []
+        self._mark = b""
+        self._is_kernel_ahead = False
         self.coins = Coins()
         self.mempool = Mempool(self.coins)
         for height in range(self._kernel.height + 1):
@@ -89,8 +91,51 @@ class Regtest:
     def mine(self, count: int, script: bytes) -> None:
         """Mine blocks that pay `script`; the first of them take what waits in the mempool."""
         for _ in range(count):
-            self._extend(script)
-        assert self._kernel.height == self.height, "the kernel refused what the mempool had let in"
+            self._extend(script, miner.fill(self.mempool))
+        self._compare_with_kernel()
+
+    def mine_only(self, transactions: Sequence[Transaction], script: bytes) -> None:
+        """Mine one block with these, in this order, and nothing else that waits.
+
+        Those that do not wait yet enter the mempool first.
+
+        Raises:
+            Rejected: one of them is invalid, or needs one that is not before it; nothing was mined.
+        """
+        chosen: dict[bytes, Entry] = {}
+        for transaction in transactions:
+            self.submit(transaction)
+            if (
+                transaction.txid not in self.mempool
+                or not self.mempool.ancestors(transaction) <= chosen.keys()
+            ):
+                raise Rejected(transaction.txid, "bad-txns-inputs-missingorspent")
+            chosen[transaction.txid] = self.mempool[transaction.txid]
+        self._extend(script, list(chosen.values()))
+        self._compare_with_kernel()
+
+    def try_out(self, transaction: Transaction) -> Entry | None:
+        """What the mempool would keep if it were given this, or None if it is known; nothing changes.
+
+        Raises:
+            Rejected: it would be refused.
+        """
+        trial = self.mempool.copy()
+        if admission.is_known(trial, transaction):
+            return None
+        admission.submit(trial, [transaction], self._next_block())
+        return trial[transaction.txid]
+
+    def invalidate(self, height: int) -> None:
+        """Leave the best chain from this height on; what its blocks held waits again.
+
+        The next block is mined on the one below. Until the new branch is the longer one, a restart
+        returns to the old: the files do not say that it was left.
+        """
+        replaced = self._replaced(self.height - height + 1)
+        self._mark, self._is_kernel_ahead = self._headers[-1].block_hash, True
+        for transaction in self._taken_back(replaced):
+            self._readmit(transaction, is_required=False)
 
     def reorganise(self, depth: int, script: bytes, confirm: Sequence[Transaction] | None = None) -> None:
         """Replace the last `depth` blocks by a branch that is one longer.
@@ -103,18 +148,17 @@ class Regtest:
         """
         replaced = self._replaced(depth)
         mark = self._headers[-1].block_hash
-        for block in reversed(replaced):
-            self._disconnect(block)
-        waiting = [tx for block in replaced for tx in block.transactions[1:]] + self.mempool.clear()
+        waiting = self._taken_back(replaced)
         try:
             for transaction in waiting if confirm is None else confirm:
                 self._readmit(transaction, is_required=confirm is not None)
         except Rejected:
             self._restore(replaced, waiting)
             raise
+        self._mark = mark
         for _ in range(depth + 1):
-            self._extend(script, mark)
-        assert self._kernel.block_hash(self.height) == self.block_hash(self.height)
+            self._extend(script, miner.fill(self.mempool))
+        self._compare_with_kernel()
         for transaction in waiting:
             self._readmit(transaction, is_required=False)
 
@@ -123,10 +167,25 @@ class Regtest:
             raise ReorganisationTooDeep(depth, self.height)
         return [self.block(header.block_hash) for header in self._headers[-depth:]]
 
-    def _extend(self, script: bytes, mark: bytes = b"") -> None:
-        previous, entries = self._headers[-1], miner.fill(self.mempool)
+    def _taken_back(self, replaced: Sequence[Block]) -> list[Transaction]:
+        """Disconnect the last blocks and empty the mempool; all that waits then, in order."""
+        for block in reversed(replaced):
+            self._disconnect(block)
+        return [tx for block in replaced for tx in block.transactions[1:]] + self.mempool.clear()
+
+    def _compare_with_kernel(self) -> None:
+        """The kernel follows us, except while a branch that we left is still the longest."""
+        is_same = self._kernel.height == self.height and self._kernel.block_hash(self.height) == (
+            self._headers[-1].block_hash
+        )
+        is_left = self._is_kernel_ahead and self._kernel.height >= self.height
+        assert is_same or is_left, "the kernel refused what the mempool had let in"
+        self._is_kernel_ahead = not is_same
+
+    def _extend(self, script: bytes, entries: Sequence[Entry]) -> None:
+        previous = self._headers[-1]
         time = previous.time + BLOCK_INTERVAL_SECONDS
-        block = miner.assemble(self.height + 1, previous.block_hash, time, entries, script, mark)
+        block = miner.assemble(self.height + 1, previous.block_hash, time, entries, script, self._mark)
         self._kernel.submit(block.serialize(), block.header.block_hash)
         self._keep(block)
         self._connect(block)
