@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from node.cli.chain import chain
+
 USAGE, INTERRUPTED = 2, 130
 
 # typer carries its own copy of click or uses the installed one, but its BadParameter is always
@@ -71,6 +73,9 @@ the account is printed to the satoshi. PATH is replaced if it exists.
     raise typer.Exit(code)
 
 
+app.command()(chain)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; return its exit code."""
     try:
@@ -87,3 +92,7 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """The console script."""
     sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

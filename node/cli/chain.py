@@ -1,0 +1,30 @@
+"""`rill chain`: the embedded chain in the foreground, for nodes in other processes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FAILED, USAGE = 1, 2
+
+
+def chain(
+    port: Annotated[int, typer.Option(metavar="N", help="Listen on this port. 0: on any free one.")] = 18443,
+    datadir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the chain is kept. Without it, it goes away at the end."),
+    ] = None,
+    rpcuser: Annotated[str | None, typer.Option(metavar="NAME", help="A user beside the cookie's.")] = None,
+    rpcpassword: Annotated[str | None, typer.Option(metavar="WORD", help="That user's password.")] = None,
+) -> None:
+    """A Bitcoin regtest chain with its miner, served as bitcoind's JSON-RPC.
+
+    Nodes connect to it as to a bitcoind: with the cookie in DIR/regtest/.cookie, or with NAME and WORD. \
+`bitcoin-cli -regtest -datadir=DIR` works, too. SIGTERM, SIGINT or `stop` end it.
+    """
+    if (rpcuser is None) != (rpcpassword is None):
+        raise typer.BadParameter("--rpcuser and --rpcpassword go together")
+    from node.cli.chain_service import serve_chain
+
+    credentials = None if rpcuser is None or rpcpassword is None else (rpcuser, rpcpassword)
+    raise typer.Exit(serve_chain(port, datadir, credentials))
