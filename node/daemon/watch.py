@@ -10,7 +10,14 @@ from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.errors import FailChannel
 from htlc.resolution_claims import Market
-from node.chain.interface import BlockConnected, BlockDisconnected, BlockEvent, Chain, Rejected
+from node.chain.interface import (
+    BlockConnected,
+    BlockDisconnected,
+    BlockEvent,
+    Chain,
+    ChainUnavailable,
+    Rejected,
+)
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
 from wire.bitcoin.script import p2wsh
@@ -20,6 +27,7 @@ from wire.scid import parts, scid
 log = logging.getLogger("rill.chain")
 
 BURIED_BLOCKS = 6
+RETRY_SECONDS = 1.0
 
 
 class WrongFunding(FailChannel):
@@ -142,13 +150,18 @@ class Watcher:
 
 
 async def broadcast_forever(switch: Switch, chain: Chain) -> None:
-    """Give the chain what turns leave for it."""
+    """Give the chain what turns leave for it, however often it goes away meanwhile."""
     while True:
         while switch.to_broadcast:
-            transactions = switch.to_broadcast.popleft()
+            transactions = switch.to_broadcast[0]
             try:
                 await chain.broadcast(*transactions)
             except Rejected as rejected:
                 log.warning("the chain refused a transaction", extra={"why": str(rejected)})
+            except ChainUnavailable as away:
+                log.warning("a transaction waits for the chain to return", extra={"why": str(away)})
+                await trio.sleep(RETRY_SECONDS)
+                continue
+            switch.to_broadcast.popleft()
         switch.broadcast_wake = trio.Event()
         await switch.broadcast_wake.wait()
