@@ -15,7 +15,7 @@ from htlc import steps
 from htlc.errors import CannotOffer, ChannelError, NotUsable
 from htlc.ladder import Paid
 from htlc.limits import spendable_msat
-from node.daemon.payments import Attempt, AttemptRow, PaymentRow
+from node.daemon.payments import Attempt, AttemptRow, PaymentRow, reason
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
 from onion.failures import Attributed, FailureCode
@@ -62,10 +62,11 @@ class PaymentFailed(Exception):
         super().__init__(f"the payment failed after {attempts} attempts: {reason}")
 
 
-class _Excluded:
-    """What this payment has learned to avoid."""
+class _Errand:
+    """One payment under way: what it has learned to avoid, and whether anybody still waits for it."""
 
     def __init__(self) -> None:
+        self.is_over = False
         self.edges: set[tuple[int, int]] = set()
         self.nodes: set[Point] = set()
 
@@ -85,38 +86,47 @@ class Payer:
         }
 
     async def pay(self, wanted: Wanted) -> Payment:
-        """Make one payment.
+        """Make one payment. Cancelled, it makes no further attempt; one that is on its way goes on.
 
         Raises:
             PaymentFailed: there is no route, or none that worked.
             AlreadyPaid: this payment hash is under way or done.
         """
-        now = int(self._now())
+        if wanted.amount_msat <= 0:
+            raise PaymentFailed("there is nothing to pay", 0)
+        now, errand = int(self._now()), _Errand()
         self._switch.payments.begin(PaymentRow(wanted.payment_hash, wanted.payee, wanted.amount_msat, now))
-        avoid, why, made = _Excluded(), "no attempt was made", 0
+        try:
+            return await self._run(wanted, errand)
+        finally:
+            errand.is_over = True
+            self._switch.payments.leave(wanted.payment_hash)
+
+    async def _run(self, wanted: Wanted, errand: _Errand) -> Payment:
+        why, made = "no attempt was made", 0
         while made < MOST_ATTEMPTS:
             try:
-                route = self._route(wanted, avoid)
+                route = self._route(wanted, errand)
             except NoRoute as none:
                 why = str(none) if made == 0 else why
                 break
             made += 1
             try:
-                attempt = await self._offer(wanted, route)
+                attempt = await self._offer(wanted, errand, route)
             except (CannotOffer, NotUsable, ChannelError) as refused:
                 why = str(refused)
-                avoid.edges.add((route.hops[0].short_channel_id, route.hops[0].direction))
+                errand.edges.add((route.hops[0].short_channel_id, route.hops[0].direction))
                 continue
             await attempt.done.wait()
             if attempt.preimage is not None:
                 return _arrived(attempt, made)
-            why = _reason(attempt.attributed)
-            if not _learn(attempt.attributed, route, avoid):
+            why = reason(attempt.attributed)
+            if not _learn(attempt.attributed, route, errand):
                 break
         await self._switch.ask(lambda turn: self._switch.payments.give_up(turn, wanted.payment_hash))
         raise PaymentFailed(why, made)
 
-    def _route(self, wanted: Wanted, avoid: _Excluded) -> Route:
+    def _route(self, wanted: Wanted, errand: _Errand) -> Route:
         return find_route(
             self._graph,
             self._switch.signer.node_id,
@@ -124,12 +134,12 @@ class Payer:
             wanted.amount_msat,
             wanted.final_cltv_expiry_delta + wanted.margin_blocks,
             max_fee_msat=wanted.max_fee_msat,
-            excluded=avoid.edges,
-            excluded_nodes=avoid.nodes,
+            excluded=errand.edges,
+            excluded_nodes=errand.nodes,
             local_limits=self.spendable(),
         )
 
-    async def _offer(self, wanted: Wanted, route: Route) -> Attempt:
+    async def _offer(self, wanted: Wanted, errand: _Errand, route: Route) -> Attempt:
         switch, session_key = self._switch, secrets.token_bytes(32)
         onion = build(session_key, _told(wanted, route, switch.height), wanted.payment_hash)
         first = route.hops[0]
@@ -147,6 +157,8 @@ class Payer:
             channel = turn.channel(switch.by_scid.get(first.short_channel_id, b""))
             if channel is None or channel.id not in switch.live:
                 raise NotUsable("not connected")
+            if errand.is_over:
+                raise NotUsable("no longer wanted for this")
             step = steps.offer(
                 channel,
                 first.amount_msat,
@@ -197,32 +209,25 @@ def _arrived(attempt: Attempt, attempts: int) -> Payment:
     )
 
 
-def _reason(attributed: Attributed | None) -> str:
-    if attributed is None:
-        return "a failure came back that nobody can read"
-    name = attributed.failure.name if attributed.failure is not None else "an unreadable failure"
-    return f"{name}, says hop {attributed.hop_index + 1}"
-
-
 _WORTH_ANOTHER_ROUTE = (FailureCode.final_incorrect_cltv_expiry, FailureCode.final_incorrect_htlc_amount)
 
 
-def _learn(attributed: Attributed | None, route: Route, avoid: _Excluded) -> bool:
+def _learn(attributed: Attributed | None, route: Route, errand: _Errand) -> bool:
     """Avoid what failed; whether another attempt makes sense."""
     hops = route.hops
     if attributed is None:
         # anybody but our peer may have done it: avoid what comes after the first hop
-        avoid.edges.update((hop.short_channel_id, hop.direction) for hop in hops[1:])
+        errand.edges.update((hop.short_channel_id, hop.direction) for hop in hops[1:])
         return len(hops) > 1
     index, failure = attributed.hop_index, attributed.failure
     if index == len(hops) - 1:
         # the payee itself answers for others on the way only if they gave it the wrong HTLC
         if failure is None or failure.code not in _WORTH_ANOTHER_ROUTE or index == 0:
             return False
-        avoid.nodes.add(hops[index - 1].node_id)
+        errand.nodes.add(hops[index - 1].node_id)
         return True
     if failure is None or failure.is_node or failure.is_bad_onion:
-        avoid.nodes.add(hops[index].node_id)
+        errand.nodes.add(hops[index].node_id)
     else:
-        avoid.edges.add((hops[index + 1].short_channel_id, hops[index + 1].direction))
+        errand.edges.add((hops[index + 1].short_channel_id, hops[index + 1].direction))
     return True

@@ -88,6 +88,9 @@ class Payments:
         self._pending = {row.id: row for row in attempts if row.status is Status.PENDING}
         self._next_id = 1 + max((row.id for row in attempts), default=0)
         self._waited: dict[int, Attempt] = {}
+        self._attended: set[bytes] = set()  # hashes of payments that will be tried again if they fail
+        for payment_hash in self.rows:
+            self.leave(payment_hash)
 
     def begin(self, row: PaymentRow) -> None:
         """Enter a payment that is about to be tried.
@@ -99,6 +102,15 @@ class Payments:
         if before is not None and before.status is not Status.FAILED:
             raise AlreadyPaid(row.payment_hash, before.status)
         self.rows[row.payment_hash] = row
+        self._attended.add(row.payment_hash)
+
+    def leave(self, payment_hash: bytes) -> None:
+        """Nobody tries this payment any more: what is not on its way has failed, and nothing follows it."""
+        self._attended.discard(payment_hash)
+        row = self.rows[payment_hash]
+        is_on_its_way = any(attempt.payment_hash == payment_hash for attempt in self._pending.values())
+        if row.status is Status.PENDING and not is_on_its_way:
+            self.rows[payment_hash] = msgspec.structs.replace(row, status=Status.FAILED)
 
     def new_attempt_id(self) -> int:
         """A number that no attempt has had."""
@@ -127,9 +139,10 @@ class Payments:
                 attempt.preimage = outcome.payment_preimage
         else:
             attributed = read_failure(row, outcome)
-            why = "unreadable" if attributed is None else _shown(attributed)
-            failed = msgspec.structs.replace(row, status=Status.FAILED, why=why)
+            failed = msgspec.structs.replace(row, status=Status.FAILED, why=reason(attributed))
             turn.write(lambda: self._store.put_value("attempts", row.id, failed))
+            if row.payment_hash not in self._attended:
+                self.give_up(turn, row.payment_hash)
             if attempt is not None:
                 attempt.attributed = attributed
         if attempt is not None:
@@ -172,6 +185,9 @@ def read_failure(row: AttemptRow, outcome: Outcome | None) -> Attributed | None:
     return None
 
 
-def _shown(attributed: Attributed) -> str:
+def reason(attributed: Attributed | None) -> str:
+    """What came back, in words; the first hop is our peer."""
+    if attributed is None:
+        return "a failure came back that nobody can read"
     name = attributed.failure.name if attributed.failure is not None else "an unreadable failure"
-    return f"{name} from hop {attributed.hop_index}"
+    return f"{name}, says hop {attributed.hop_index + 1}"

@@ -82,6 +82,7 @@ class Peer:
         self._drained = trio.Event()
         self._heard_at = trio.current_time()
         self._scope = trio.CancelScope()
+        self.on_closing: Callable[[Peer], None] = lambda _: None
         self.is_closing = False
         self.gone_because = "the connection ended"
 
@@ -124,6 +125,7 @@ class Peer:
             self.is_closing = True
             self._scope.deadline = trio.current_time() + LAST_WORDS_SECONDS
             self._wake_writer.set()
+            self.on_closing(self)
 
     async def _write(self) -> None:
         while True:

@@ -290,8 +290,9 @@ class Switch:
         older = self.peers.get(peer.node_id)
         if older is not None:
             older.close("replaced by a newer connection")
-            self.drop_peer(older)
         self.peers[peer.node_id] = peer
+        # what is said from now on could not arrive, so nothing more is offered there
+        peer.on_closing = self.drop_peer
         self._inbox.append(Request(lambda turn: self._greet(turn, peer)))
         self._wake.set()
 

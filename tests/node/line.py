@@ -10,13 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from gossip.graph import Graph
-from htlc.channel import Channel, Phase
+from htlc.channel import Channel, Phase, Terms
 from htlc.ladder import Htlc
-from htlc.opening import ANCHORS_TYPE
+from htlc.opening import ANCHORS_TYPE, House
 from htlc.relay import Receive, Toll
 from node.chain.embedded import EmbeddedChain
 from node.daemon.invoices import InvoiceRow
@@ -33,7 +34,7 @@ CAPACITY_SAT = Sat(10_000_000)
 PUSH_MSAT = Msat(5_000_000_000)
 FEES_SAT = 100_000
 ANNOUNCED_BLOCKS = 6
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 30
 
 
 class Clock:
@@ -325,6 +326,18 @@ def bent(node: Node, bend: Callable[[Message], Message]) -> None:
         release(turn)
 
     node.switch._release = bending  # type: ignore[method-assign]
+
+
+def takes_at_most(node: Node, most_msat: int) -> None:
+    """Make a node say that it takes no more than this in flight."""
+
+    class Stingy(House, frozen=True, gc=False):
+        def terms(self, funding_sat: Sat) -> Terms:
+            return msgspec.structs.replace(
+                super().terms(funding_sat), max_htlc_value_in_flight_msat=Msat(most_msat)
+            )
+
+    node.switch.house = Stingy(**msgspec.structs.asdict(node.switch.house))
 
 
 @asynccontextmanager

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 
-from htlc.channel import Phase, Terms
+from htlc.channel import Phase
 from htlc.errors import UnacceptableOpening
-from htlc.opening import ANCHORS_TYPE, LARGE_CHANNEL_SAT, STATIC_REMOTEKEY_TYPE, Agreed, House, Wish
+from htlc.opening import ANCHORS_TYPE, LARGE_CHANNEL_SAT, STATIC_REMOTEKEY_TYPE, Agreed, Wish
 from htlc.relay import Toll
 from node.daemon.establish import MOST_STAGES_PER_PEER, Opening, OpeningFailed
 from node.daemon.node import Node
@@ -17,7 +16,7 @@ from node.daemon.turn import Turn
 from node.daemon.wallet import InsufficientFunds
 from tests.bolt import bolt
 from tests.node.caller import answers, calling
-from tests.node.line import CAPACITY_SAT, Network, bent, line, network
+from tests.node.line import CAPACITY_SAT, Network, bent, line, network, takes_at_most
 from tests.node.openings import an_opening
 from wire.bitcoin.tx import OutPoint, TxOut
 from wire.codec import Message
@@ -213,18 +212,6 @@ async def test_a_funding_output_of_another_amount_fails_the_channel(tmp_path: Pa
         await net.mine(6)
         assert not net.channel("bob", "alice").is_ready.local
         assert not net.channel("alice", "bob").is_usable
-
-
-def takes_at_most(node: Node, most_msat: int) -> None:
-    """Make a node say that it takes no more than this in flight."""
-
-    class Stingy(House, frozen=True, gc=False):
-        def terms(self, funding_sat: Sat) -> Terms:
-            return msgspec.structs.replace(
-                super().terms(funding_sat), max_htlc_value_in_flight_msat=Msat(most_msat)
-            )
-
-    node.switch.house = Stingy(**msgspec.structs.asdict(node.switch.house))
 
 
 @bolt("open_channel.7")
