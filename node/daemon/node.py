@@ -23,6 +23,7 @@ from node.daemon.invoices import (
 )
 from node.daemon.paying import Payer, Payment, Wanted
 from node.daemon.peer import CustomHandler, Peer, PeerGone, answer, call
+from node.daemon.reconnect import Address, Caller, Unreachable
 from node.daemon.signer import Signer
 from node.daemon.store import Store
 from node.daemon.switch import Switch
@@ -78,6 +79,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     minimum_depth_blocks: int = 3
     to_self_delay_blocks: int = 144
     gossip_flush_seconds: float = 0.0
+    is_reconnecting: bool = True
 
 
 class PortTaken(Exception):
@@ -86,14 +88,6 @@ class PortTaken(Exception):
     def __init__(self, host: str, port: int, why: str) -> None:
         self.host, self.port, self.why = host, port, why
         super().__init__(f"cannot listen on {host}:{port}: {why}")
-
-
-class Unreachable(Exception):
-    """No connection to that address."""
-
-    def __init__(self, host: str, port: int, why: str) -> None:
-        self.host, self.port, self.why = host, port, why
-        super().__init__(f"cannot connect to {host}:{port}: {why}")
 
 
 class Node:
@@ -122,6 +116,7 @@ class Node:
         self.gossiper = Gossiper(self.switch, chain, config.alias, config.gossip_flush_seconds, now)
         self.watcher.on_block.append(self.gossiper.connect_block)
         self.payer = Payer(self.switch, self.gossiper.graph, now)
+        self.caller = Caller(self.switch, self._call)
         self._init = Init(features=OUR_INIT.to_bytes(), networks=(chain_hash,))
         self._custom: dict[int, CustomHandler] = {}
         self._nursery: trio.Nursery | None = None
@@ -135,6 +130,7 @@ class Node:
         Raises:
             PortTaken: it cannot listen.
         """
+        config = self.config
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -146,6 +142,8 @@ class Node:
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)
                 for transaction in self.store.broadcasts():
                     self.switch.to_broadcast.append((transaction,))
+                for node_id in self.caller.everyone() if config.is_reconnecting else ():
+                    nursery.start_soon(self.caller.call_again, node_id)
                 task_status.started()
         finally:
             self.store.close()
@@ -179,6 +177,8 @@ class Node:
             self.switch.drop_peer(peer)
             self.gossiper.peer_down(peer)
             log.info("a peer is gone", extra={"peer": peer.node_id.hex(), "why": peer.gone_because})
+            if self._nursery is not None and self.config.is_reconnecting and not peer.was_dismissed:
+                self._nursery.start_soon(self.caller.call_again, peer.node_id)
 
     def _on_message(self, peer: Peer, message: Message, raw: bytes) -> Awaitable[None] | None:
         if isinstance(message, GOSSIP):
@@ -206,20 +206,25 @@ class Node:
             Unreachable: nobody listens there.
             PeerGone: somebody does, but not a node that we can speak with.
         """
-        if node_id in self.switch.peers:
-            return
+        if node_id not in self.switch.peers:
+            await self._call(Address(node_id, host, port))
+
+    async def _call(self, address: Address) -> None:
         assert self._nursery is not None, "the node runs"
+        host, port = address.host, address.port
         try:
             stream = await trio.open_tcp_stream(host, port)
         except OSError as error:
             raise Unreachable(host, port, error.strerror or str(error)) from None
-        peer = await call(stream, self.signer, node_id, self._init)
+        peer = await call(stream, self.signer, address.node_id, self._init)
         await self._nursery.start(self._keep, peer)
+        await self.caller.remember(address)
 
     async def disconnect(self, node_id: Point) -> None:
         """Close the connection to a peer, if there is one."""
         peer = self.switch.peers.get(node_id)
         if peer is not None:
+            peer.was_dismissed = True
             peer.close("our user wished it")
 
     def _peer(self, node_id: Point) -> Peer:

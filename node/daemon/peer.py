@@ -85,6 +85,7 @@ class Peer:
         self.on_closing: Callable[[Peer], None] = lambda _: None
         self.is_closing = False
         self.gone_because = "the connection ended"
+        self.was_dismissed = False  # our user wished it gone
 
     # --- out
 
