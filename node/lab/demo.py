@@ -11,8 +11,9 @@ from typing import Protocol
 import trio
 
 from node.daemon.establish import OpeningFailed
-from node.daemon.node import Node, PortTaken, Unreachable
+from node.daemon.node import Node, PortTaken
 from node.daemon.peer import PeerGone
+from node.daemon.reconnect import Unreachable
 from node.daemon.wallet import InsufficientFunds
 from node.lab.account import Account, BalanceSat, ChainAccount, Film, Seconds, chunk_ms, is_conserved
 from node.lab.audit import audit

@@ -19,10 +19,10 @@ from hashlib import sha256
 import msgspec
 import trio
 
-from node.daemon.node import Unreachable
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import AlreadyPaid
 from node.daemon.peer import PeerGone
+from node.daemon.reconnect import Unreachable
 from node.stream import messages
 from node.stream.budget import Budget, Hour, OverBudget, Spent
 from node.stream.manifest import Manifest, WrongManifest, read_manifest
@@ -136,28 +136,27 @@ class Receipt(msgspec.Struct, frozen=True):
 class _Parcel:
     """A request that is under way, and what has come of it."""
 
-    __slots__ = ("arrived", "digest", "expected", "offer", "peer", "pieces", "received", "refusal", "reply")
+    __slots__ = ("arrived", "ciphertext", "digest", "expected", "offer", "peer", "refusal", "reply")
 
     def __init__(self, peer: Point, expected_bytes: int) -> None:
         self.peer, self.expected = peer, expected_bytes
         self.arrived = trio.Event()
         self.reply, self.offer = b"", b""
-        self.pieces: list[bytes] = []
-        self.received = 0
+        # one buffer, and not a list of pieces: a provider may send a byte at a time
+        self.ciphertext = bytearray()
         self.digest = sha256()
         self.refusal: Reason | None = None
 
     def add(self, piece: bytes) -> None:
         """The next bytes of the ciphertext; those after its end are dropped."""
-        piece = piece[: self.expected - self.received]
-        self.pieces.append(piece)
-        self.received += len(piece)
+        piece = piece[: self.expected - len(self.ciphertext)]
+        self.ciphertext += piece
         self.digest.update(piece)
         self.note()
 
     def note(self) -> None:
         """Wake whoever waits, if everything is here."""
-        if self.offer and self.received == self.expected:
+        if self.offer and len(self.ciphertext) == self.expected:
             self.arrived.set()
 
 
@@ -288,7 +287,7 @@ class Viewer:
             offer = self._verified(read_offer(parcel.offer), manifest, index)
             if parcel.digest.digest() != offer.terms.ciphertext_sha256:
                 raise WrongCiphertext(index)
-            return offer, b"".join(parcel.pieces), tries
+            return offer, bytes(parcel.ciphertext), tries
         raise NoAnswer(what, self._patience.requests)
 
     async def _ask_for_manifest(self, provider: Point, root: bytes) -> _Parcel:
