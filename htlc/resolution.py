@@ -47,7 +47,7 @@ class Resolution(msgspec.Struct, frozen=True):
     is_publishing: bool = False  # whether we go to chain with our own commitment
     child: Claim | None = None  # that pays for our commitment
     spent: Spent | None = None
-    undone: Transaction | None = None  # had spent the funding output, until its block was undone
+    undone: Transaction | None = None  # another's, that had closed the channel until its block was undone
     outputs: tuple[Output, ...] = ()
     claims: tuple[Claim, ...] = ()
     left: frozenset[OutPoint] = frozenset()  # not worth their fee
@@ -185,7 +185,9 @@ def disconnected(resolution: Resolution, height: int) -> ResolutionStep:
     # b5-on-chain.1: all is resolved again
     undone = _with(resolution, height=height - 1, is_done=False)
     if resolution.spent is not None and resolution.spent.height == height:
-        undone = _with(undone, spent=None, outputs=(), undone=resolution.spent.transaction)
+        undone = _with(undone, spent=None, outputs=())
+        if resolution.spent.ending is not Ending.OURS or not resolution.is_publishing:
+            undone = _with(undone, undone=resolution.spent.transaction)
     else:
         undone = _with(undone, outputs=tuple(_before(resolution.outputs, height)))
     return ResolutionStep(undone, (SAVE,))

@@ -134,6 +134,7 @@ class _Pursuit:
 
     def __init__(self, resolution: Resolution, scene: Scene, market: Market) -> None:
         self.before, self.scene, self.market = resolution, scene, market
+        self.known = {output.outpoint for output in resolution.outputs}
         self.standing = {o.outpoint: o for o in resolution.outputs if o.spending is None}
         self.claims: list[Claim] = []
         self.left = set(resolution.left)
@@ -149,9 +150,11 @@ class _Pursuit:
             if claimed.isdisjoint(claim.outpoints) and self._is_live(claim):
                 claimed.update(claim.outpoints)
                 self._again(claim)
-            else:
+            elif self.known.issuperset(claim.outpoints):
                 # it counts again should the block be undone that ended it
                 self.claims.append(claim)
+            else:
+                self.effects.append(Forget(claim.transaction.txid))
         self.claims.reverse()
         free = [o for o in self.standing.values() if o.outpoint not in claimed and is_ripe(self.scene, o)]
         for group in self._groups(free):

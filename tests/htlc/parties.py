@@ -11,6 +11,7 @@ from htlc.channel import Channel, Phase
 from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Failed, Fulfilled, Htlc, Origin, Outcome, Paid, Rung
+from htlc.reestablish import receive_reestablish
 from htlc.transactions import Commitment
 from wire.bitcoin.script import p2wpkh
 from wire.bitcoin.tx import OutPoint, Transaction
@@ -20,6 +21,7 @@ from wire.crypto.secp256k1 import point_of
 from wire.messages.catalogue import decode, encode
 from wire.messages.channel import (
     ChannelReady,
+    ChannelReestablish,
     ClosingSigned,
     CommitmentSigned,
     RevokeAndAck,
@@ -132,6 +134,8 @@ class Party:
                 return self.take(closing.receive_shutdown(self.channel, message, True))
             case ClosingSigned():
                 return self.take(closing.receive_closing_signed(self.channel, message, self.secrets))
+            case ChannelReestablish():
+                return self.take(receive_reestablish(self.channel, message, self.secrets))
         return self.take(steps.receive(self.channel, message, self.secrets, self.climate))
 
     def deliver_one_to(self, other: "Party") -> Message:
@@ -247,6 +251,7 @@ def opened_channel(
     house_of_alice: opening.House = HOUSE,
     house_of_bob: opening.House = HOUSE,
     is_ready: bool = True,
+    funding_outpoint: OutPoint = FUNDING_OUTPOINT,
 ) -> tuple[Party, Party]:
     """Alice opens a channel to Bob through the real establishment, message by message."""
     ours, theirs = secrets_of("alice"), secrets_of("bob")
@@ -254,7 +259,7 @@ def opened_channel(
     stage, proposal = opening.propose(house_of_alice, ALL_FEATURES, wish, BOB_ID, 0, ours, b"\x01" * 32)
     awaiting, answer = opening.accept(house_of_bob, ALL_FEATURES, carried(proposal), ALICE_ID, 0, theirs)
     agreed = opening.receive_accept(stage, carried(answer))
-    signing, created = opening.fund(agreed, FUNDING_OUTPOINT, ours)
+    signing, created = opening.fund(agreed, funding_outpoint, ours)
     channel_of_bob, signed = opening.receive_created(awaiting, carried(created), theirs)
     alice = Party("alice", opening.receive_signed(signing, carried(signed), ours))
     bob = Party("bob", channel_of_bob)
