@@ -34,7 +34,7 @@ from wire import bolt11
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
 from wire.crypto.secp256k1 import Point
-from wire.features import OUR_INIT
+from wire.features import INVOICE, OUR_INIT
 from wire.messages.base import Init
 from wire.messages.gossip import (
     AnnouncementSignatures,
@@ -65,6 +65,7 @@ GOSSIP = (
 
 
 NOTHING_MSAT = Msat(0)
+KEYSEND_FINAL_DELTA_BLOCKS = 40  # nobody told us the payee's, and implementations want up to 24
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -364,6 +365,8 @@ class Node:
             expiry_seconds=row.expiry_seconds,
             min_final_cltv_expiry_delta=row.min_final_cltv_expiry_delta,
             payee=self.node_id,
+            # b11-invoices.2: what a payer must understand
+            features=INVOICE,
         )
         return bolt11.encode(invoice, self.signer.node_secret)
 
@@ -434,6 +437,7 @@ class Node:
             row.payment_hash,
             amount_msat,
             keysend_preimage=preimage,
+            final_cltv_expiry_delta=KEYSEND_FINAL_DELTA_BLOCKS,
             max_fee_msat=max_fee_msat,
         )
         return await self.payer.pay(wanted)
