@@ -10,7 +10,7 @@ from tests.htlc.onchain_stage import Stage
 from tests.node.relay_ground import Bitcoind, installed_bitcoind
 
 
-@pytest.fixture(scope="module", params=["embedded", "bitcoind"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("bitcoind", marks=pytest.mark.slow)])
 def chains(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[EmbeddedChain, Bitcoind | None]]:
