@@ -58,7 +58,7 @@ class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a method."""
 
     name: str
-    type: Any
+    decoder: msgspec.json.Decoder[Any]
     default: Any = inspect.Parameter.empty
 
     @property
@@ -73,7 +73,7 @@ class Method:
         self.name, self.act = act.__name__, act
         types = get_type_hints(act)
         self.parameters = tuple(
-            Parameter(name, types[name], parameter.default)
+            Parameter(name, msgspec.json.Decoder(types[name]), parameter.default)
             for name, parameter in inspect.signature(act).parameters.items()
         )
 
@@ -115,7 +115,7 @@ class Method:
                     raise RpcError(MISC_ERROR, self.usage)
                 continue
             try:
-                bound[parameter.name] = msgspec.json.decode(raw, type=parameter.type)
+                bound[parameter.name] = parameter.decoder.decode(raw)
             except msgspec.ValidationError as wrong:
                 text = f"Wrong type passed: position {place} ({parameter.name}): {wrong}"
                 raise RpcError(TYPE_ERROR, text) from None

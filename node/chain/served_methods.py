@@ -60,7 +60,7 @@ WEIGHT_PER_VBYTE = 4
 MISSING_INPUTS = "bad-txns-inputs-missingorspent"
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
-Feerate = Decimal | str | None
+Feerate = Decimal | None
 
 
 class PrevOut(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """A key with coins, for tests that need transactions of every kind."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from node.chain.embedded import EmbeddedChain
 from wire.bitcoin.script import p2wpkh
 from wire.bitcoin.sighash import SIGHASH_ALL, p2wpkh_script_code, segwit_v0_sighash
 from wire.bitcoin.tx import REPLACEABLE_SEQUENCE, OutPoint, Transaction, TxIn, TxOut
@@ -16,10 +16,17 @@ SCRIPT = p2wpkh(PUBKEY)
 FEE_SAT = Sat(1000)
 
 
+class Funder(Protocol):
+    """A chain that mines and pays."""
+
+    async def fund_many(self, outputs: Sequence[TxOut]) -> list[OutPoint]:
+        """Pay all of these in a block."""
+
+
 class Payer:
     """Spends outputs to SCRIPT, remembering what each of them is worth."""
 
-    def __init__(self, chain: EmbeddedChain) -> None:
+    def __init__(self, chain: Funder) -> None:
         self.chain = chain
         self.values: dict[OutPoint, Sat] = {}
 

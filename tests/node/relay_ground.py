@@ -52,11 +52,11 @@ class Bitcoind:
         policy = (*POLICY, *KNOTS_POLICY) if "Knots" in version else POLICY
         command = [program, *NETWORK, *ACCESS, *policy, f"-datadir={directory}", f"-rpcport={port}"]
         subprocess.run([*command, "-daemonwait"], stdout=subprocess.DEVNULL, check=True)
-        self._port = port
+        self.port = port
 
     def call(self, method: str, *parameters: object) -> Any:
         asked = json.dumps({"method": method, "params": parameters, "id": 1})
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         with closing(connection):
             connection.request("POST", "/", asked, AUTHORIZATION)
             answer = json.load(connection.getresponse())
@@ -73,7 +73,7 @@ def installed_bitcoind() -> str:
     named = os.environ.get("BITCOIND") or shutil.which("bitcoind")
     program = Path(named) if named else Path.home() / ".cache/bitcoind/bin/bitcoind"
     if not program.exists():
-        pytest.skip("no bitcoind: put one on PATH or name it in BITCOIND")
+        pytest.skip("no bitcoind: run tests/interop/install-bitcoind, or name one in BITCOIND")
     return str(program)
 
 
