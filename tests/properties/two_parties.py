@@ -56,6 +56,7 @@ class Stage:
         self.signed: dict[str, dict[int, set[tuple[Side, int]]]] = {p.name: {} for p in self.parties}
         self.has_met_reserve: set[str] = set()
         self.wants_close: set[str] = set()
+        self.heard: dict[str, list[Message]] = {party.name: [] for party in self.parties}
 
     def _opened(self) -> tuple[Party, Party]:
         """A channel with drawn terms; what nobody would accept is drawn again."""
@@ -115,6 +116,11 @@ class Stage:
 
     def run(self, steps_to_take: int) -> None:
         """Walk, drain, close."""
+        self.walk(steps_to_take)
+        self.finish()
+
+    def walk(self, steps_to_take: int) -> None:
+        """Take so many steps, each drawn, and check everything after each."""
         choices = (
             *[self.deliver] * 8,
             *[self.sign] * 4,
@@ -136,7 +142,6 @@ class Stage:
                 act = self.want_close
             act(self.random.choice(self.parties))
             self.check_all()
-        self.finish()
 
     def drain_ready(self) -> None:
         """Most walks begin where the channel is open."""
@@ -247,6 +252,7 @@ class Stage:
         message = party.next_message()
         self.say(self.other(party), f"receives {type(message).__name__}")
         self._note(party, message)
+        self.heard[self.other(party).name].append(message)
         self.other(party).receive(message)
 
     def _note(self, sender: Party, message: Message) -> None:
