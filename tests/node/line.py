@@ -83,6 +83,7 @@ class Network:
         self.ids: dict[tuple[str, str], bytes] = {}
         self._nursery, self._directory, self._toll = nursery, directory, toll
         self._scopes: dict[str, trio.CancelScope] = {}
+        self._ended: dict[str, trio.Event] = {}
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -91,26 +92,36 @@ class Network:
 
     def make(self, name: str, **options: Any) -> Node:
         """A node that does not run yet."""
-        options = {"toll": self._toll, **options}
-        config = NodeConfig(self._directory / name, seed=sha256(name.encode()), alias=name, **options)
+        options = {"seed": sha256(name.encode()), "alias": name, "toll": self._toll, **options}
+        config = NodeConfig(self._directory / name, **options)
         return Node(config, self.chain, self.clock)
 
     async def start(self, *names: str, **options: Any) -> None:
         """Run nodes of these names until the test ends or stops them."""
         for name in names:
             self.nodes[name] = self.make(name, **options)
-            self._scopes[name] = await self._nursery.start(self._run, self.nodes[name])
+            self._scopes[name], self._ended[name] = trio.CancelScope(), trio.Event()
+            await self._nursery.start(self._run, name)
 
-    async def _run(self, node: Node, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(node.run)
-                task_status.started(scope)
+    async def _run(self, name: str, task_status: trio.TaskStatus[None]) -> None:
+        with self._scopes[name]:
+            await self.nodes[name].run(task_status)
+        self._ended[name].set()
 
     async def stop(self, name: str) -> None:
         """End a node as a killed process ends; return once nobody is connected to it."""
-        self._scopes.pop(name).cancel()
-        gone = self.nodes.pop(name)
+        self.kill(name)
+        await self.wait_for_death(name)
+
+    def kill(self, name: str) -> None:
+        """Let a node do nothing more, not even finish a sentence."""
+        self._scopes[name].cancel()
+
+    async def wait_for_death(self, name: str) -> None:
+        """Return once a killed node has gone, and all others have noticed."""
+        gone = self.nodes[name]
+        await self._ended[name].wait()
+        del self.nodes[name]
         for other in self.nodes.values():
             await until(lambda peers=other.switch.peers: gone.node_id not in peers)  # type: ignore[misc]
 

@@ -8,7 +8,6 @@ from node.daemon.node import Node
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import AttemptRow, PaymentRow
 from tests.node.line import Network
-from wire.units import Msat
 
 AMOUNT = 10_000_000
 TOLL = Toll()
