@@ -1,0 +1,54 @@
+"""What tests with another implementation need: a bitcoind, and LDK from the npm registry."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.interop.bitcoin import Bitcoind
+from tests.node.relay_ground import installed_bitcoind
+
+PACKAGE = Path(__file__).parent / "ldk" / "package.json"
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Ports that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def ldk_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds LDK's node_modules."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("no node and npm: LDK runs on them")
+    folder = tmp_path_factory.mktemp("ldk")
+    shutil.copy(PACKAGE, folder)
+    installed = subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, check=False
+    )
+    if installed.returncode:
+        pytest.skip("npm cannot install LDK here")
+    return folder
+
+
+@pytest.fixture
+async def bitcoind(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[Bitcoind]:
+    """A fresh regtest chain of a real bitcoind."""
+    directory = tmp_path / "bitcoind"
+    directory.mkdir()
+    bitcoind = Bitcoind(installed_bitcoind(), directory, free_port())
+    try:
+        await bitcoind.ready()
+        yield bitcoind
+    finally:
+        bitcoind.close()
