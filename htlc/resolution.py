@@ -237,16 +237,19 @@ def _is_lost(resolution: Resolution, channel: Channel, htlc: Htlc) -> bool:
     if spent.ending in _ALARMING:
         # its output, if any, is none that we can read: wait until we could have taken it back
         return resolution.is_buried(spent.height) and resolution.is_buried(htlc.cltv_expiry)
-    spendings = [
-        output.spending
-        for output in resolution.outputs
-        if output.proposer is LOCAL and output.htlc_id == htlc.id
-    ]
-    if not spendings:
+    outputs = [o for o in resolution.outputs if o.proposer is LOCAL and o.htlc_id == htlc.id]
+    if not outputs:
         # b5-on-chain.5
         return resolution.is_buried(spent.height) or _is_in_no_commitment(channel, htlc)
     # forwarding-safety.1
-    return all(spending is not None and resolution.is_buried(spending.height) for spending in spendings)
+    return all(_is_over(resolution, output) for output in outputs)
+
+
+def _is_over(resolution: Resolution, output: Output) -> bool:
+    """Whether an HTLC that we offered is ours again for good, or too small for anybody to take."""
+    if output.outpoint in resolution.left and output.spending is None:
+        return resolution.is_buried(output.cltv_expiry)
+    return output.spending is not None and resolution.is_buried(output.spending.height)
 
 
 def _is_in_no_commitment(channel: Channel, htlc: Htlc) -> bool:

@@ -1,9 +1,10 @@
 """What to publish for a channel that ends on the chain, and at which feerate (BOLT 5).
 
 Uncontested outputs are swept together when a confirmation is cheap. Contested ones are claimed
-at once, HTLCs of one kind and expiry together; a block that passes a claim over raises its fee by
-a quarter, and never above what the claim saves. A batch that was broken, because somebody took
-one of its outputs, or that is stuck, is never tried again: from then on each output goes alone.
+at once, HTLCs of one kind and expiry together; blocks that pass a claim over raise its fee by a
+quarter, every one of them when its time runs out, and never above what the claim saves. A batch
+that was broken, because somebody took one of its outputs, or that is stuck, is never tried again:
+from then on each output goes alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,8 @@ _with = msgspec.structs.replace
 
 MOST_INPUTS = 100
 STUCK_BLOCKS = 6
+SECURITY_BLOCKS = 18  # before a deadline, as BOLT 5 recommends
+PATIENT_BLOCKS = 3
 _INPUT_WEIGHT = 413  # of the largest input: a revoked HTLC
 
 
@@ -58,7 +61,9 @@ def pursue(
     return _Pursuit(resolution, scene, market).step()
 
 
-def _next_rate(claim: Claim | None, market: Market, height: int, *, is_urgent: bool) -> int | None:
+def _next_rate(
+    claim: Claim | None, market: Market, height: int, *, is_urgent: bool, patience_blocks: int = 1
+) -> int | None:
     """The feerate of the next version of a claim, or None while the last one will do."""
     target = market.soon_per_kw if is_urgent else market.later_per_kw
     if claim is None:
@@ -66,9 +71,22 @@ def _next_rate(claim: Claim | None, market: Market, height: int, *, is_urgent: b
     if claim.is_fixed or height <= claim.height:
         return None
     higher = max(claim.feerate_per_kw * 5 // 4, claim.feerate_per_kw + LOWEST_FEERATE_PER_KW)
-    if is_urgent:
+    if is_urgent and height >= claim.height + patience_blocks:
         return max(target, higher)
     return target if target >= higher else None
+
+
+def _patience_blocks(scene: Scene, output: Output) -> int:
+    """How many blocks a claim may wait before it pays more."""
+    match output.kind:
+        case Kind.RECEIVED | Kind.RECEIVED_IN_THEIRS:
+            deadline = output.cltv_expiry
+        case Kind.REVOKED_TO_LOCAL:
+            deadline = output.height + scene.channel.charter.terms.local.to_self_delay_blocks
+        case _:
+            # whoever we compete with may spend it now
+            return 1
+    return 1 if deadline - scene.height <= SECURITY_BLOCKS else PATIENT_BLOCKS
 
 
 # Until the funding output is spent
@@ -190,7 +208,13 @@ class _Pursuit:
 
     def _again(self, claim: Claim) -> None:
         outputs = [self.standing[outpoint] for outpoint in claim.outpoints]
-        rate = _next_rate(claim, self.market, self.scene.height, is_urgent=is_contested(outputs[0]))
+        rate = _next_rate(
+            claim,
+            self.market,
+            self.scene.height,
+            is_urgent=is_contested(outputs[0]),
+            patience_blocks=min(_patience_blocks(self.scene, output) for output in outputs),
+        )
         if rate is None or not self._take(outputs, claim, rate):
             self.claims.append(claim)
             self.effects.append(Broadcast(claim.transaction))

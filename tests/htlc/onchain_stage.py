@@ -6,6 +6,7 @@ a database in memory; only the owner loop around it is played here.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -279,6 +280,22 @@ class Stage:
         self.chain.regtest.mine(1, self.chain.faucet.script)
         self._tell()
 
+    def pass_over(self, count: int = 1) -> None:
+        """Mine blocks that take nothing from the mempool."""
+        for _ in range(count):
+            self.mine_only()
+
+    def mine_only(self, *transactions: Transaction) -> None:
+        """Mine a block of just these, whatever else waits; what still can waits on."""
+        waiting = self.chain.regtest.mempool.clear()
+        self.chain.regtest.submit(*transactions)
+        self.chain.regtest.mine(1, self.chain.faucet.script)
+        for transaction in waiting:
+            with suppress(Rejected):
+                self.chain.regtest.submit(transaction)
+        self._tell()
+        self.follow()
+
     def reorganise(self, depth: int, confirm: Sequence[Transaction] | None = None) -> None:
         """Replace the last blocks by one more."""
         self.chain.regtest.reorganise(depth, self.chain.faucet.script, confirm)
@@ -310,9 +327,15 @@ class Stage:
             player.follow()
 
     def fee_sat(self, transaction: Transaction) -> int:
-        """What it paid."""
-        spent_sat = sum(self.values[txin.outpoint] for txin in transaction.inputs)
+        """What it pays."""
+        spent_sat = sum(self._value_sat(txin.outpoint) for txin in transaction.inputs)
         return spent_sat - sum(output.value_sat for output in transaction.outputs)
+
+    def _value_sat(self, outpoint: OutPoint) -> int:
+        mempool = self.chain.regtest.mempool
+        if outpoint.txid in mempool:
+            return mempool[outpoint.txid].transaction.outputs[outpoint.index].value_sat
+        return self.values[outpoint]
 
     # --- the channel
 
