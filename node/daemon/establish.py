@@ -1,6 +1,7 @@
 """Opening channels: carrying the stages of `htlc.opening` between peers, wallet and chain."""
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -74,6 +75,15 @@ class Establishment:
             InsufficientFunds: the wallet cannot pay for it.
         """
         attempt = Opening(funding_feerate_per_kw)
+        await self._switch.ask(self.proposing(peer, wish, attempt))
+        await attempt.done.wait()
+        if attempt.error is not None:
+            raise attempt.error
+        assert attempt.channel is not None, "an opening that has not failed has a channel"
+        return attempt.channel
+
+    def proposing(self, peer: Peer, wish: Wish, attempt: Opening) -> Callable[["Turn"], None]:
+        """What a turn does to begin an opening."""
 
         def act(turn: "Turn") -> None:
             if self._switch.peers.get(peer.node_id) is not peer:
@@ -86,12 +96,7 @@ class Establishment:
             self._stages[peer.node_id, attempt.temporary_id] = stage, attempt
             turn.send(peer.node_id, proposal)
 
-        await self._switch.ask(act)
-        await attempt.done.wait()
-        if attempt.error is not None:
-            raise attempt.error
-        assert attempt.channel is not None, "an opening that has not failed has a channel"
-        return attempt.channel
+        return act
 
     def _new_key_index(self, turn: "Turn") -> int:
         index = self._next_key_index

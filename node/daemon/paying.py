@@ -62,7 +62,7 @@ class PaymentFailed(Exception):
         super().__init__(f"the payment failed after {attempts} attempts: {reason}")
 
 
-class _Errand:
+class Errand:
     """One payment under way: what it has learned to avoid, and whether anybody still waits for it."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Payer:
         """
         if wanted.amount_msat <= 0:
             raise PaymentFailed("there is nothing to pay", 0)
-        now, errand = int(self._now()), _Errand()
+        now, errand = int(self._now()), Errand()
         self._switch.payments.begin(PaymentRow(wanted.payment_hash, wanted.payee, wanted.amount_msat, now))
         try:
             return await self._run(wanted, errand)
@@ -102,7 +102,7 @@ class Payer:
             errand.is_over = True
             self._switch.payments.leave(wanted.payment_hash)
 
-    async def _run(self, wanted: Wanted, errand: _Errand) -> Payment:
+    async def _run(self, wanted: Wanted, errand: Errand) -> Payment:
         why, made = "no attempt was made", 0
         while made < MOST_ATTEMPTS:
             try:
@@ -112,7 +112,7 @@ class Payer:
                 break
             made += 1
             try:
-                attempt = await self._offer(wanted, errand, route)
+                attempt = await self._switch.ask(self.offering(wanted, errand, route))
             except (CannotOffer, NotUsable, ChannelError) as refused:
                 why = str(refused)
                 errand.edges.add((route.hops[0].short_channel_id, route.hops[0].direction))
@@ -126,7 +126,7 @@ class Payer:
         await self._switch.ask(lambda turn: self._switch.payments.give_up(turn, wanted.payment_hash))
         raise PaymentFailed(why, made)
 
-    def _route(self, wanted: Wanted, errand: _Errand) -> Route:
+    def _route(self, wanted: Wanted, errand: Errand) -> Route:
         return find_route(
             self._graph,
             self._switch.signer.node_id,
@@ -139,7 +139,8 @@ class Payer:
             local_limits=self.spendable(),
         )
 
-    async def _offer(self, wanted: Wanted, errand: _Errand, route: Route) -> Attempt:
+    def offering(self, wanted: Wanted, errand: Errand, route: Route) -> Callable[[Turn], Attempt]:
+        """What a turn does to offer the first HTLC of the route; it raises what `steps.offer` raises."""
         switch, session_key = self._switch, secrets.token_bytes(32)
         onion = build(session_key, _told(wanted, route, switch.height), wanted.payment_hash)
         first = route.hops[0]
@@ -171,7 +172,7 @@ class Payer:
             turn.saved[channel.id] = None
             return switch.payments.start(turn, row)
 
-        return await switch.ask(act)
+        return act
 
 
 def _told(wanted: Wanted, route: Route, height: int) -> list[tuple[Point, bytes]]:
@@ -212,7 +213,7 @@ def _arrived(attempt: Attempt, attempts: int) -> Payment:
 _WORTH_ANOTHER_ROUTE = (FailureCode.final_incorrect_cltv_expiry, FailureCode.final_incorrect_htlc_amount)
 
 
-def _learn(attributed: Attributed | None, route: Route, errand: _Errand) -> bool:
+def _learn(attributed: Attributed | None, route: Route, errand: Errand) -> bool:
     """Avoid what failed; whether another attempt makes sense."""
     hops = route.hops
     if attributed is None:
