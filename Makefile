@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 MYPY := $(BIN)/mypy --strict
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test check lint fmt bench bolt-coverage clean install install-dev
+.PHONY: help demo test check lint fmt bench fuzz bolt-coverage clean install install-dev
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +59,12 @@ fmt: install-dev
 #   make bench   medians and ratios of every benchmark
 bench: install-dev
 	@$(BIN)/python -m tests.bench
+
+#   make fuzz SECONDS=60   every decoder and a live node's socket, for so long
+SECONDS := 60
+fuzz: install-dev
+	@$(PIP) install --editable '.[fuzz]' || echo "without atheris: the inputs are chosen blindly"
+	@$(BIN)/python -m tests.fuzz $(SECONDS)
 
 #   make bolt-coverage   the requirements of tests/BOLT.md that no test names
 bolt-coverage: install-dev

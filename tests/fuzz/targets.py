@@ -1,0 +1,126 @@
+"""Every decoder that reads a stranger's bytes, and the errors that it declares.
+
+The law: any bytes give a value or a declared error. For messages also: the value's encoding
+decodes to the same value.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from node.stream import manifest, messages, offer
+from onion.blinded import InvalidBlinding, decode_path, decode_recipient_data
+from onion.failures import attribute, decode_failure
+from onion.payload import InvalidPayload, decode_payload
+from onion.sphinx import BadOnion, peel
+from wire import bolt11, node_address, tlv
+from wire.bitcoin.address import InvalidAddress, script_of
+from wire.bitcoin.block import parse_block
+from wire.bitcoin.tx import MalformedTransaction, parse_transaction
+from wire.codec import DecodeError
+from wire.messages.base import Unknown
+from wire.messages.catalogue import decode, encode
+from wire.noise import BadFrame, HandshakeFailed, Initiator, Responder, Transport
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+SECRET, OTHER_SECRET = b"\x11" * 32, b"\x22" * 32
+
+
+class BrokenLaw(Exception):
+    """A value did not survive its own encoding."""
+
+
+class Target(NamedTuple):
+    """What is fed, which errors it may raise, and where to begin."""
+
+    feed: Callable[[bytes], object]
+    declared: tuple[type[Exception], ...]
+    seeds: list[bytes]
+
+
+def _message(raw: bytes) -> None:
+    message = decode(raw)
+    if not isinstance(message, Unknown) and decode(encode(message)) != message:
+        raise BrokenLaw(raw.hex())
+
+
+def _invoice(raw: bytes) -> None:
+    bolt11.decode(raw.decode("latin-1"), None)
+
+
+def _transport(raw: bytes) -> None:
+    Transport(SECRET, OTHER_SECRET, SECRET).feed(raw)
+
+
+def _responder(raw: bytes) -> None:
+    responder = Responder(SECRET, OTHER_SECRET)
+    responder.receive_act_one(raw[:50])
+    responder.receive_act_three(raw[50:])
+
+
+def _initiator(raw: bytes) -> None:
+    initiator = Initiator(SECRET, bytes.fromhex(_bolt8()["initiator"][0]["rs_pub"]), OTHER_SECRET)
+    initiator.act_one()
+    initiator.receive_act_two(raw)
+
+
+def _bolt8() -> dict[str, list[dict[str, str]]]:
+    figures: dict[str, list[dict[str, str]]] = json.loads((VECTORS / "bolt8.json").read_text())
+    return figures
+
+
+def _hexes(name: str) -> list[bytes]:
+    """Every longer hex value of a file of figures."""
+
+    def walk(value: object) -> list[bytes]:
+        if isinstance(value, dict):
+            return [found for each in value.values() for found in walk(each)]
+        if isinstance(value, list):
+            return [found for each in value for found in walk(each)]
+        if isinstance(value, str) and len(value) > 8 and len(value) % 2 == 0:
+            try:
+                return [bytes.fromhex(value)]
+            except ValueError:
+                return []
+        return []
+
+    return walk(json.loads((VECTORS / name).read_text()))
+
+
+def _invoices() -> list[bytes]:
+    figures = json.loads((VECTORS / "bolt11.json").read_text())
+    return [case["invoice"].encode() for case in figures["valid"] + figures["invalid"]]
+
+
+def targets() -> dict[str, Target]:
+    """All targets by name."""
+    onions, chain = _hexes("bolt4.json"), _hexes("bolt3.json")
+    gossip = _hexes("bolt7.json") + _hexes("bolt1.json")
+    packet = max(onions, key=len)[:1366]
+    stream_errors = (DecodeError, manifest.InvalidManifest, offer.InvalidOffer)
+    return {
+        "message": Target(_message, (DecodeError,), gossip),
+        "tlv": Target(tlv.read_records, (DecodeError,), gossip),
+        "addresses": Target(node_address.read_addresses, (DecodeError,), gossip),
+        "invoice": Target(_invoice, (bolt11.InvalidInvoice,), _invoices()),
+        "transaction": Target(parse_transaction, (MalformedTransaction,), chain),
+        "block": Target(parse_block, (MalformedTransaction,), chain),
+        "address": Target(
+            lambda raw: script_of(raw.decode("latin-1"), "regtest"), (InvalidAddress,), _invoices()
+        ),
+        "onion": Target(lambda raw: peel(SECRET, raw, b""), (BadOnion,), [packet]),
+        "payload": Target(lambda raw: decode_payload(raw, is_final=True), (InvalidPayload,), onions),
+        "hop payload": Target(lambda raw: decode_payload(raw, is_final=False), (InvalidPayload,), onions),
+        "failure": Target(decode_failure, (DecodeError,), onions),
+        "failure packet": Target(lambda raw: attribute((SECRET, OTHER_SECRET), raw), (), onions),
+        "blinded path": Target(decode_path, (DecodeError, InvalidBlinding), onions),
+        "recipient data": Target(decode_recipient_data, (DecodeError, InvalidBlinding), onions),
+        "frames": Target(_transport, (BadFrame,), _hexes("bolt8.json")),
+        "act one and three": Target(_responder, (HandshakeFailed,), _hexes("bolt8.json")),
+        "act two": Target(_initiator, (HandshakeFailed,), _hexes("bolt8.json")),
+        "manifest": Target(manifest.read_manifest, stream_errors, gossip),
+        "offer": Target(offer.read_offer, stream_errors, gossip),
+        "offer reply": Target(messages.read_offer_reply, stream_errors, gossip),
+        "fragment": Target(messages.read_fragment, stream_errors, gossip),
+    }
