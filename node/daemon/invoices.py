@@ -26,6 +26,14 @@ class InvoiceExists(Exception):
         super().__init__(f"an invoice with payment hash {payment_hash.hex()} exists already")
 
 
+class LabelTaken(Exception):
+    """There is an invoice with this label already."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        super().__init__(f"an invoice with the label {label!r} exists already")
+
+
 class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
     """An invoice of ours, and how it was paid."""
 
@@ -40,6 +48,9 @@ class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
     received_msat: Msat | None = None
     paid_at: int | None = None
     is_keysend: bool = False
+    label: str = ""  # our user's own name for it
+    created_index: int = 0  # counts the invoices, from 1
+    pay_index: int = 0  # counts the paid ones, in the order they were paid
 
     @property
     def is_paid(self) -> bool:
@@ -56,18 +67,32 @@ class Invoices:
         self._store, self._now = store, now
         rows = (msgspec.msgpack.decode(raw, type=InvoiceRow) for raw in store.values("invoices"))
         self.rows = {row.payment_hash: row for row in rows}
+        self.by_label = {row.label: row.payment_hash for row in self.rows.values() if row.label}
         self.on_settled: list[Callable[[InvoiceRow], None]] = []
+        self._created = max((row.created_index for row in self.rows.values()), default=0)
+        self._paid = max((row.pay_index for row in self.rows.values()), default=0)
 
     def add(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
         """Make an invoice known; it is durable when the turn is.
 
         Raises:
             InvoiceExists: the payment hash is taken.
+            LabelTaken: the label is.
         """
         if row.payment_hash in self.rows:
             raise InvoiceExists(row.payment_hash)
-        self._put(turn, row)
-        return row
+        if row.label in self.by_label:
+            raise LabelTaken(row.label)
+        return self._enter(turn, row)
+
+    def _enter(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
+        """Keep a new invoice under its number and its label."""
+        self._created += 1
+        numbered = msgspec.structs.replace(row, created_index=self._created)
+        if row.label:
+            self.by_label[row.label] = row.payment_hash
+        self._put(turn, numbered)
+        return numbered
 
     def owed(self, payment_hash: bytes) -> Owed | None:
         """What an HTLC with this hash must bring."""
@@ -85,16 +110,20 @@ class Invoices:
     def settle(self, turn: "Turn", htlc: Htlc, take: Take) -> None:
         """Note that the HTLC paid it."""
         now = int(self._now())
-        row = self.rows.get(htlc.payment_hash) or InvoiceRow(
-            payment_hash=htlc.payment_hash,
-            payment_preimage=take.payment_preimage,
-            payment_secret=b"",
-            amount_msat=None,
-            description="",
-            created_at=now,
-            is_keysend=True,
+        row = self.rows.get(htlc.payment_hash) or self._enter(
+            turn,
+            InvoiceRow(
+                payment_hash=htlc.payment_hash,
+                payment_preimage=take.payment_preimage,
+                payment_secret=b"",
+                amount_msat=None,
+                description="",
+                created_at=now,
+                is_keysend=True,
+            ),
         )
-        paid = msgspec.structs.replace(row, received_msat=htlc.amount_msat, paid_at=now)
+        self._paid += 1
+        paid = msgspec.structs.replace(row, received_msat=htlc.amount_msat, paid_at=now, pay_index=self._paid)
         self._put(turn, paid)
         for callback in self.on_settled:
             turn.then(lambda call=callback: call(paid))  # type: ignore[misc]

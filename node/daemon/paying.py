@@ -15,7 +15,7 @@ from htlc import steps
 from htlc.errors import CannotOffer, ChannelError, NotUsable
 from htlc.ladder import Paid
 from htlc.limits import spendable_msat
-from node.daemon.payments import Attempt, AttemptRow, PaymentRow, reason
+from node.daemon.payments import Attempt, AttemptRow, Note, PaymentRow, reason
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
 from onion.failures import Attributed, FailureCode
@@ -41,6 +41,7 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     final_cltv_expiry_delta: int = 18
     margin_blocks: int = MARGIN_BLOCKS  # in case blocks come while the HTLC is on its way
     max_fee_msat: Msat | None = None
+    note: Note = Note()
 
 
 class Payment(msgspec.Struct, frozen=True, gc=False):
@@ -57,8 +58,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
 class PaymentFailed(Exception):
     """No attempt arrived. Nothing was paid."""
 
-    def __init__(self, reason: str, attempts: int) -> None:
-        self.reason, self.attempts = reason, attempts
+    def __init__(self, reason: str, attempts: int, *, is_payees_wish: bool = False) -> None:
+        self.reason, self.attempts, self.is_payees_wish = reason, attempts, is_payees_wish
         super().__init__(f"the payment failed after {attempts} attempts: {reason}")
 
 
@@ -95,7 +96,8 @@ class Payer:
         if wanted.amount_msat <= 0:
             raise PaymentFailed("there is nothing to pay", 0)
         now, errand = int(self._now()), Errand()
-        self._switch.payments.begin(PaymentRow(wanted.payment_hash, wanted.payee, wanted.amount_msat, now))
+        row = PaymentRow(wanted.payment_hash, wanted.payee, wanted.amount_msat, now, note=wanted.note)
+        self._switch.payments.begin(row)
         try:
             return await self._run(wanted, errand)
         finally:
@@ -103,7 +105,7 @@ class Payer:
             self._switch.payments.leave(wanted.payment_hash)
 
     async def _run(self, wanted: Wanted, errand: Errand) -> Payment:
-        why, made = "no attempt was made", 0
+        why, made, is_payees_wish = "no attempt was made", 0, False
         while made < MOST_ATTEMPTS:
             try:
                 route = self._route(wanted, errand)
@@ -121,10 +123,13 @@ class Payer:
             if attempt.preimage is not None:
                 return _arrived(attempt, made)
             why = reason(attempt.attributed)
+            is_payees_wish = (
+                attempt.attributed is not None and attempt.attributed.hop_index == len(route.hops) - 1
+            )
             if not _learn(attempt.attributed, route, errand):
                 break
         await self._switch.ask(lambda turn: self._switch.payments.give_up(turn, wanted.payment_hash))
-        raise PaymentFailed(why, made)
+        raise PaymentFailed(why, made, is_payees_wish=is_payees_wish)
 
     def _route(self, wanted: Wanted, errand: Errand) -> Route:
         return find_route(

@@ -39,6 +39,13 @@ class AlreadyPaid(Exception):
         super().__init__(f"the payment {payment_hash.hex()} is {status.value} already")
 
 
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """What our user wants to find with a payment later."""
+
+    bolt11: str = ""
+    label: str = ""
+
+
 class PaymentRow(msgspec.Struct, frozen=True, gc=False):
     """A payment of ours, over all its attempts."""
 
@@ -51,6 +58,8 @@ class PaymentRow(msgspec.Struct, frozen=True, gc=False):
     payment_preimage: bytes | None = None
     attempts: int = 0
     completed_at: int | None = None
+    note: Note = Note()
+    created_index: int = 0  # counts the payments, from 1
 
 
 class AttemptRow(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +95,7 @@ class Payments:
         self.rows = {row.payment_hash: row for row in payments}
         attempts = [msgspec.msgpack.decode(raw, type=AttemptRow) for raw in store.values("attempts")]
         self._pending = {row.id: row for row in attempts if row.status is Status.PENDING}
+        self._created = max((row.created_index for row in self.rows.values()), default=0)
         self._next_id = 1 + max((row.id for row in attempts), default=0)
         self._waited: dict[int, Attempt] = {}
         self._attended: set[bytes] = set()  # hashes of payments that will be tried again if they fail
@@ -101,7 +111,8 @@ class Payments:
         before = self.rows.get(row.payment_hash)
         if before is not None and before.status is not Status.FAILED:
             raise AlreadyPaid(row.payment_hash, before.status)
-        self.rows[row.payment_hash] = row
+        self._created += 1
+        self.rows[row.payment_hash] = msgspec.structs.replace(row, created_index=self._created)
         self._attended.add(row.payment_hash)
 
     def leave(self, payment_hash: bytes) -> None:
