@@ -129,6 +129,9 @@ def sweep(scene: Scene, outputs: Sequence[Output], feerate_per_kw: int) -> Claim
     value_sat = sum(output.value_sat for output in outputs)
     weight = _swept(scene, outputs, value_sat).weight + _LONGER_SIGNATURE * len(outputs)
     most_sat = value_sat - dust_limit_for(scene.script)
+    if not is_contested(outputs[0]):
+        # nobody else can take it, so there is no hurry
+        most_sat = min(most_sat, value_sat // 2)
     if most_sat < fee_for(weight, LOWEST_FEERATE_PER_KW):
         return None
     fee_sat = min(fee_for(weight, feerate_per_kw), most_sat)

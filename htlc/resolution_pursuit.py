@@ -176,7 +176,7 @@ class _Pursuit:
         self.claims.reverse()
         free = [o for o in self.standing.values() if o.outpoint not in claimed and is_ripe(self.scene, o)]
         for group in self._groups(free):
-            self._take(group, None)
+            self._take(group, self._first_rate(group))
         after = _with(
             before,
             child=child,
@@ -215,7 +215,7 @@ class _Pursuit:
             is_urgent=is_contested(outputs[0]),
             patience_blocks=min(_patience_blocks(self.scene, output) for output in outputs),
         )
-        if rate is None or not self._take(outputs, claim, rate):
+        if rate is None or not self._take(outputs, rate, claim):
             self.claims.append(claim)
             self.effects.append(Broadcast(claim.transaction))
 
@@ -244,12 +244,10 @@ class _Pursuit:
             return is_fixed or (self.is_split and not is_small)
         return is_small
 
-    def _take(self, outputs: Sequence[Output], before: Claim | None, rate: int | None = None) -> bool:
+    def _take(self, outputs: Sequence[Output], rate: int, before: Claim | None = None) -> bool:
         """Claim the outputs, in the place of an earlier version if there is one; whether it was done."""
-        if rate is None:
-            rate = _next_rate(None, self.market, self.scene.height, is_urgent=is_contested(outputs[0])) or 0
         if outputs[0].kind in (Kind.OFFERED, Kind.RECEIVED):
-            return self._take_staged(outputs, before, rate)
+            return self._take_staged(outputs, rate, before)
         claim = sweep(self.scene, outputs, rate)
         if claim is None:
             self._leave(outputs)
@@ -263,7 +261,18 @@ class _Pursuit:
         self.effects.append(Broadcast(claim.transaction))
         return True
 
-    def _take_staged(self, outputs: Sequence[Output], before: Claim | None, rate: int) -> bool:
+    def _first_rate(self, outputs: Sequence[Output]) -> int:
+        """The feerate of a new claim: not below that of a batch which it leaves."""
+        wanted = {output.outpoint for output in outputs}
+        left = [c.feerate_per_kw for c in self.before.claims if not wanted.isdisjoint(c.outpoints)]
+        market = self.market
+        return max(
+            market.soon_per_kw if is_contested(outputs[0]) else market.later_per_kw,
+            *left,
+            LOWEST_FEERATE_PER_KW,
+        )
+
+    def _take_staged(self, outputs: Sequence[Output], rate: int, before: Claim | None) -> bool:
         if not self.scene.is_anchors:
             claim = fixed_stage(self.scene, outputs[0])
             self.claims.append(claim)

@@ -126,6 +126,7 @@ class Resolver:
                 self._fund(turn, channel_id, effect)
             case Forget(txid=txid):
                 self._switch.wallet.forget(txid)
+                self._save_wallet(turn)
             case Alert(why=why):
                 log.error("look at a channel", extra={"channel": channel_id.hex(), "why": why})
 

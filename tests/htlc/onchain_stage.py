@@ -86,6 +86,7 @@ class _Turn:
         with self.player.store.transaction():
             for write in self.writes_once.values():
                 write()
+            self.player.wallet.save(self.player.store.db)
         for transactions in self.published:
             self.player.give(transactions)
 
@@ -181,12 +182,10 @@ class Player:
 
     @property
     def fees_sat(self) -> int:
-        """What the transactions that it published, and that confirmed, have cost."""
-        return sum(
-            self.stage.fee_sat(self.stage.mined[txid])
-            for txid in self.published
-            if txid in self.stage.mined and txid != self.commitment.txid
-        )
+        """What the transactions that it published, and that confirmed, have cost: but for commitments."""
+        funding = self.channel.charter.funding_outpoint
+        confirmed = [self.stage.mined[txid] for txid in self.published if txid in self.stage.mined]
+        return sum(self.stage.fee_sat(tx) for tx in confirmed if tx.inputs[0].outpoint != funding)
 
 
 class Stage:
