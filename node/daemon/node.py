@@ -14,6 +14,7 @@ from htlc.channel import Channel, Phase
 from htlc.opening import ANCHORS_TYPE, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
+from node.daemon.fees import FeeKeeper
 from node.daemon.gossiper import Gossiper
 from node.daemon.invoices import (
     DEFAULT_EXPIRY_SECONDS,
@@ -116,6 +117,8 @@ class Node:
         self.watcher = Watcher(self.switch, chain)
         self.gossiper = Gossiper(self.switch, chain, config.alias, config.gossip_flush_seconds, now)
         self.watcher.on_block.append(self.gossiper.connect_block)
+        self.fee_keeper = FeeKeeper(self.switch, chain)
+        self.watcher.on_block.append(self.fee_keeper.note_block)
         self.payer = Payer(self.switch, self.gossiper.graph, now)
         self.caller = Caller(self.switch, self._call)
         self._init = Init(features=OUR_INIT.to_bytes(), networks=(chain_hash,))
@@ -140,6 +143,7 @@ class Node:
                 nursery.start_soon(self.watcher.run)
                 nursery.start_soon(broadcast_forever, self.switch, self.chain)
                 nursery.start_soon(self.gossiper.run)
+                nursery.start_soon(self.fee_keeper.run)
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)
                 for transaction in self.store.broadcasts():
                     self.switch.to_broadcast.append((transaction,))
