@@ -10,7 +10,7 @@ from htlc.channel import Channel, Closing, Phase
 from htlc.effects import SAVE, Effect, Send, Step
 from htlc.errors import FailChannel
 from htlc.keys import ChannelSecrets
-from htlc.ladder import LOCAL, REMOTE, Dual, Htlc, Rung
+from htlc.ladder import LOCAL, REMOTE, Dual, FeeChange, Htlc, Rung
 from htlc.steps import add_message, removal_message, revocation_message, signature_message
 from wire.codec import Message
 from wire.crypto import secp256k1
@@ -50,18 +50,25 @@ def disconnected(channel: Channel) -> Channel:
     }
     added = {i: htlc for i, htlc in channel.htlcs.remote.items() if htlc.rung is not Rung.PROPOSED}
     forgotten = len(channel.htlcs.remote) - len(added)
-    fees = channel.fee_changes
-    if channel.charter.opener is REMOTE:
-        fees = tuple(change for change in fees if change.rung is not Rung.PROPOSED)
     return _with(
         channel,
         htlcs=Dual(removed, added),
         next_htlc_id=channel.next_htlc_id.with_side(REMOTE, channel.next_htlc_id.remote - forgotten),
-        fee_changes=fees,
+        fee_changes=tuple(change for change in channel.fee_changes if _is_kept(channel, change)),
         # reestablish.8
         phase=Phase.SHUTTING_DOWN if channel.phase in _NEGOTIATED else channel.phase,
         closing=_restarted(channel.closing),
     )
+
+
+def _is_kept(channel: Channel, change: FeeChange) -> bool:
+    """Whether a fee change outlives the connection.
+
+    A raise of ours that is not signed may have become too dear meanwhile: who wants it asks
+    again. Adds of ours may count on a lower fee, so that one is said again.
+    """
+    is_lower = change.feerate_per_kw < channel.feerate_in(REMOTE)
+    return change.rung is not Rung.PROPOSED or (channel.charter.opener is LOCAL and is_lower)
 
 
 _NEGOTIATED = (Phase.NEGOTIATING, Phase.CLOSING)
@@ -155,7 +162,10 @@ def _lacks_revocation(channel: Channel, message: ChannelReestablish, secrets: Ch
 
 
 def _updates(channel: Channel, rung: Rung) -> list[Message]:
-    """Our updates at this rung: removals, then adds by id, then the fee."""
+    """Our updates at this rung, in an order that the peer can take whatever it first was.
+
+    Removals and a lower fee make room, and a higher one is no dearer before the adds than after.
+    """
     removals = [
         removal_message(channel.id, htlc.id, htlc.outcome)
         for htlc in _by_id(channel.htlcs.remote)
@@ -171,7 +181,7 @@ def _updates(channel: Channel, rung: Rung) -> list[Message]:
         for change in channel.fee_changes
         if change.rung is rung and channel.charter.opener is LOCAL
     ]
-    return [*removals, *adds, *fees]
+    return [*removals, *fees, *adds]
 
 
 def _by_id(htlcs: dict[int, Htlc]) -> list[Htlc]:

@@ -35,6 +35,7 @@ from htlc.ladder import (
     ALL_PROPOSED,
     LOCAL,
     REMOTE,
+    SIGNED_NEXT,
     Dual,
     Failed,
     FailedMalformed,
@@ -320,7 +321,9 @@ def _receive_fee(channel: Channel, message: UpdateFee, climate: Climate) -> Step
     if not low <= message.feerate_per_kw <= high:
         raise UnreasonableFeerate(message.feerate_per_kw, low, high)
     changed = _with_fee(channel, message.feerate_per_kw)
-    check_fee(changed, LOCAL)
+    # a lower fee helps an opener that adds of ours have left short
+    if message.feerate_per_kw > channel.feerate_in(LOCAL, SIGNED_NEXT):
+        check_fee(changed, LOCAL)
     return Step(changed)
 
 
