@@ -272,6 +272,16 @@ def test_a_peer_may_forgo_its_own_output() -> None:
 
 
 @bolt("legacy-closing_signed.2")
+def test_who_has_the_only_output_cannot_forgo_it() -> None:
+    _, bob = at_negotiation(push_msat=353_999)
+    with pytest.raises(WrongSignature):
+        bob.receive(ClosingSigned(bob.channel.id, Sat(FEE_SAT), bytes(64)))
+    alice, bob = at_negotiation(push_msat=354_000)
+    bob.receive(a_proposal_of(alice, FEE_SAT, has_remote=False))
+    assert bob.broadcast[0].outputs == (TxOut(Sat(354), bob.script),)
+
+
+@bolt("legacy-closing_signed.2")
 def test_nobody_may_forgo_ours() -> None:
     alice, bob = at_negotiation()
     without = closing_transaction(bob.channel, FEE_SAT)

@@ -393,6 +393,20 @@ def test_a_lower_fee_gives_an_htlc_its_output_back() -> None:
 
 
 @bolt("update_fee.1")
+def test_a_lower_fee_is_welcome_even_from_who_cannot_pay_it() -> None:
+    """Our adds left the opener short; that it asks for less must not cost it the channel."""
+    alice, bob = opened_channel(capacity_sat=100_000, push_msat=80_000_000, feerate_per_kw=253)
+    alice.change_fee(15_000)
+    for _ in range(10):
+        bob.offer(2_000_000)
+    drain(alice, bob)
+    with pytest.raises(CannotAffordFee):
+        bob.receive(UpdateFee(bob.channel.id, 15_001))
+    bob.receive(UpdateFee(bob.channel.id, 14_999))
+    assert [change.feerate_per_kw for change in bob.channel.fee_changes] == [14_999]
+
+
+@bolt("update_fee.1")
 def test_no_fee_changes_before_the_channel_is_open() -> None:
     alice, bob = opened_channel(is_ready=False)
     with pytest.raises(NotUsable):

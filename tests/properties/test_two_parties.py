@@ -10,6 +10,7 @@ import os
 import pytest
 
 from tests.bolt import bolt
+from tests.properties.reconnecting import ReconnectingStage
 from tests.properties.two_parties import run_of
 
 FAST_RUNS = range(100)
@@ -39,6 +40,19 @@ def test_any_dance_ends_with_every_satoshi_accounted_for() -> None:
 def test_a_thousand_longer_dances_do_too() -> None:
     for seed in ALL_RUNS:
         run_of(seed, MORE_STEPS)
+
+
+@bolt("reestablish.2", "reestablish.5", "reestablish.6", "reestablish.8")
+def test_any_dance_survives_broken_connections_and_crashes() -> None:
+    for seed in FAST_RUNS:
+        run_of(seed, STEPS, ReconnectingStage)
+
+
+@pytest.mark.slow
+@bolt("reestablish.2", "reestablish.5", "reestablish.6", "reestablish.8")
+def test_a_thousand_longer_dances_survive_them_too() -> None:
+    for seed in ALL_RUNS:
+        run_of(seed, MORE_STEPS, ReconnectingStage)
 
 
 def test_a_seed_replays_its_run() -> None:

@@ -1,0 +1,83 @@
+"""BOLT 2, message retransmission: what outlives a connection, and what is said again."""
+
+from htlc.ladder import Rung
+from htlc.reestablish import disconnected, reestablish
+from tests.bolt import bolt
+from tests.htlc.parties import Party, drain, opened_channel, play
+from wire.messages.catalogue import decode
+from wire.messages.channel import ChannelReady
+
+
+def reconnect(alice: Party, bob: Party) -> None:
+    """Lose all that is under way, and take the channel up again; nothing is delivered after that."""
+    for party in (alice, bob):
+        party.outbox.clear()
+        party.channel = disconnected(party.channel)
+    greetings = [reestablish(party.channel, party.secrets) for party in (alice, bob)]
+    alice.receive(greetings[1])
+    bob.receive(greetings[0])
+
+
+def said(party: Party) -> list[str]:
+    """The names of what the party has to say."""
+    return [type(decode(raw)).__name__ for raw in party.outbox]
+
+
+@bolt("reestablish.4")
+def test_a_channel_on_which_nothing_was_signed_says_again_that_it_is_ready() -> None:
+    alice, bob = opened_channel()
+    reconnect(alice, bob)
+    assert [decode(raw) for raw in bob.outbox] == [
+        ChannelReady(bob.channel.id, bob.secrets.per_commitment_point(1))
+    ]
+    drain(alice, bob)
+    play("add sig> <rev <sig rev>", alice, bob)
+
+
+@bolt("reestablish.2")
+def test_what_the_peer_did_not_sign_is_forgotten_and_may_come_again() -> None:
+    alice, bob = play("add> <add", *opened_channel())
+    reconnect(alice, bob)
+    assert alice.rungs() == bob.rungs() == [Rung.PROPOSED]
+    assert (alice.channel.next_htlc_id.remote, bob.channel.next_htlc_id.remote) == (0, 0)
+    drain(alice, bob)
+    assert alice.rungs() == bob.rungs() == [Rung.LOCKED_IN] * 2
+
+
+@bolt("reestablish.5", "reestablish.6")
+def test_a_lost_revocation_and_a_lost_signature_keep_their_order() -> None:
+    alice, bob = opened_channel()
+    alice.offer(1_000_000).sign()
+    bob.offer(1_000_000).sign()
+    play("add> <add sig>", alice, bob)
+    # Bob signed before he answered: his revocation came last
+    assert said(bob) == ["CommitmentSigned", "RevokeAndAck"]
+    reconnect(alice, bob)
+    assert said(bob) == ["UpdateAddHtlc", "CommitmentSigned", "RevokeAndAck"]
+    drain(alice, bob)
+    assert alice.rungs() == bob.rungs() == [Rung.LOCKED_IN] * 2
+
+
+@bolt("reestablish.5", "update_fee.1")
+def test_a_lower_fee_is_said_before_the_adds_that_count_on_it() -> None:
+    alice, bob = opened_channel(capacity_sat=100_000, push_msat=60_000_000, feerate_per_kw=10_000)
+    alice.change_fee(253).offer(30_000_000).sign()
+    alice.outbox.clear()
+    reconnect(alice, bob)
+    assert said(alice) == ["ChannelReady", "UpdateFee", "UpdateAddHtlc", "CommitmentSigned"]
+    drain(alice, bob)
+    assert bob.rungs() == [Rung.LOCKED_IN]
+
+
+@bolt("reestablish.2", "update_fee.1")
+def test_a_higher_fee_that_was_not_signed_is_forgotten() -> None:
+    """Meanwhile the peer's adds may have become irrevocable, and the opener too poor for it."""
+    alice, bob = opened_channel(capacity_sat=100_000, push_msat=80_000_000)
+    alice.change_fee(15_000)
+    for _ in range(10):
+        bob.offer(2_000_000).deliver_one_to(alice)
+    play("<sig", alice, bob)
+    reconnect(alice, bob)
+    assert alice.channel.fee_changes == ()
+    drain(alice, bob)
+    assert len(alice.offers) == 10
