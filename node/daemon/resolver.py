@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from htlc.channel import Channel, Phase
+from htlc.deadlines import expiring, overdue
 from htlc.effects import Alert, Broadcast, Forget, Fund, Lapse, ResolutionEffect, Save, Settle
 from htlc.resolution import Resolution, ResolutionStep, connected, disconnected, went_to_chain
 from htlc.resolution_claims import Market
@@ -63,6 +64,17 @@ class Resolver:
             self.pursue(turn, channel_id)
             if self.resolutions[channel_id].is_forgettable:
                 self._forget(turn, channel_id)
+        self._keep_deadlines(turn, block.height)
+
+    @staticmethod
+    def _keep_deadlines(turn: "Turn", height: int) -> None:
+        for channel in turn.all_channels():
+            broken = overdue(channel, height)
+            if broken is not None:
+                turn.fail_channel(channel, str(broken))
+                continue
+            for htlc in expiring(channel, height):
+                turn.fail_back(channel.id, htlc)
 
     def _touching(self, turn: "Turn", block: BlockConnected) -> dict[bytes, Sequence[Transaction]]:
         """The block's transactions that concern channels, by channel."""

@@ -199,10 +199,18 @@ class Turn:
         origin = htlc.origin
         assert origin is not None, "we know why we offered it"
         if isinstance(origin, Forwarded):
-            failure = Failure(FailureCode.permanent_channel_failure)
-            self.remove(origin.channel_id, origin.htlc_id, failed(origin.shared_secret, failure).outcome)
+            self._fail_back(origin.channel_id, origin.htlc_id, origin.shared_secret)
         else:
             self.switch.payments.settle(self, origin.attempt_id, None)
+
+    def fail_back(self, channel_id: bytes, htlc: Htlc) -> None:
+        """Fail an HTLC of a peer whose time runs out, whatever becomes of it further on."""
+        assert htlc.shared_secret is not None, "what cannot be read is failed when it comes"
+        self._fail_back(channel_id, htlc.id, htlc.shared_secret)
+
+    def _fail_back(self, channel_id: bytes, htlc_id: int, shared_secret: bytes) -> None:
+        failure = Failure(FailureCode.permanent_channel_failure)
+        self.remove(channel_id, htlc_id, failed(shared_secret, failure).outcome)
 
     # --- trouble
 

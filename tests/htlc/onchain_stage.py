@@ -82,6 +82,12 @@ class _Turn:
     def lapse(self, htlc: Htlc) -> None:
         self.player.settled[htlc.id] = None
 
+    def fail_channel(self, channel: Channel, why: str) -> None:
+        self.player.failed_for.append(why)
+
+    def fail_back(self, channel_id: bytes, htlc: Htlc) -> None:
+        self.player.failed_back.append(htlc.id)
+
     def finish(self) -> None:
         with self.player.store.transaction():
             for write in self.writes_once.values():
@@ -101,6 +107,8 @@ class Player:
         self.settled: dict[int, Outcome | None] = {}
         self.published: dict[bytes, Transaction] = {}
         self.refused: list[tuple[Transaction, str]] = []
+        self.failed_for: list[str] = []
+        self.failed_back: list[int] = []
         self.is_away = False
         self.follower = stage.chain.follow(stage.height + 1)
         self.switch = _Switch(self)
