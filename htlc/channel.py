@@ -86,7 +86,8 @@ class Charter(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
 class Closing(msgspec.Struct, frozen=True, gc=False):
     """What shutdown and closing_signed have settled so far (BOLT 2, closing)."""
 
-    scripts: Dual[bytes] = Dual(b"", b"")  # empty until that side sent shutdown
+    scripts: Dual[bytes] = Dual(b"", b"")  # empty until that side sent shutdown on this connection
+    has_peer_shut_down: bool = False  # on this connection or one before: it adds nothing any more
     our_range_sat: tuple[int, int] = (0, 0)
     our_last_fee_sat: int | None = None
     their_last_fee_sat: int | None = None

@@ -93,7 +93,8 @@ def receive_shutdown(channel: Channel, message: Shutdown, is_anysegwit: bool) ->
         raise BadShutdownScript(script, "is not the one promised at opening")
     if channel.closing.scripts.remote and channel.closing.scripts.remote != script:
         raise BadShutdownScript(script, "differs from the one sent before")
-    closing = _with(channel.closing, scripts=channel.closing.scripts.with_side(REMOTE, script))
+    scripts = channel.closing.scripts.with_side(REMOTE, script)
+    closing = _with(channel.closing, scripts=scripts, has_peer_shut_down=True)
     phase = Phase.SHUTTING_DOWN if channel.phase is Phase.NORMAL else channel.phase
     return Step(_with(channel, closing=closing, phase=phase), (SAVE,))
 

@@ -75,10 +75,14 @@ _NEGOTIATED = (Phase.NEGOTIATING, Phase.CLOSING)
 
 
 def _restarted(closing: Closing) -> Closing:
-    """Only what we have said of our own script, and what was agreed, outlives the connection."""
+    """Only our own script, that the peer has shut down, and what was agreed outlive the connection."""
     if not closing.scripts.local and not closing.scripts.remote:
         return closing
-    return Closing(scripts=Dual(closing.scripts.local, b""), transaction=closing.transaction)
+    return Closing(
+        scripts=Dual(closing.scripts.local, b""),
+        has_peer_shut_down=closing.has_peer_shut_down,
+        transaction=closing.transaction,
+    )
 
 
 def reestablish(channel: Channel, secrets: ChannelSecrets) -> ChannelReestablish:

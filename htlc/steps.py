@@ -264,7 +264,8 @@ _PHASES_WITH_UPDATES = (Phase.NORMAL, Phase.SHUTTING_DOWN)
 
 
 def _receive_add(channel: Channel, add: UpdateAddHtlc) -> Step:
-    if channel.closing.scripts.remote or not channel.is_ready.remote:
+    # shutdown.1: the peer may hold our signature on a closing transaction that lacks this HTLC
+    if channel.closing.has_peer_shut_down or not channel.is_ready.remote:
         raise UnexpectedMessage("update_add_htlc", channel.phase.value)
     if add.id != channel.next_htlc_id.remote:
         raise WrongHtlcId(add.id, channel.next_htlc_id.remote)
@@ -464,8 +465,8 @@ def _opened(channel: Channel) -> Channel:
     if channel.phase is not Phase.AWAITING_FUNDING or channel.is_ready != Dual(True, True):
         return channel
     # shutdown.1: who said it before the channel was ready adds nothing after
-    scripts = channel.closing.scripts
-    return _with(channel, phase=Phase.SHUTTING_DOWN if scripts.local or scripts.remote else Phase.NORMAL)
+    is_closing = bool(channel.closing.scripts.local) or channel.closing.has_peer_shut_down
+    return _with(channel, phase=Phase.SHUTTING_DOWN if is_closing else Phase.NORMAL)
 
 
 # How values change

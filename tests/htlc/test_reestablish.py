@@ -1,11 +1,16 @@
 """BOLT 2, message retransmission: what outlives a connection, and what is said again."""
 
+import pytest
+
+from htlc.closing import may_negotiate
+from htlc.errors import UnexpectedMessage
 from htlc.ladder import Rung
 from htlc.reestablish import disconnected, reestablish
 from tests.bolt import bolt
-from tests.htlc.parties import Party, drain, opened_channel, play
+from tests.htlc.parties import Party, close, drain, hash_of, opened_channel, play
 from wire.messages.catalogue import decode
-from wire.messages.channel import ChannelReady
+from wire.messages.channel import ChannelReady, UpdateAddHtlc
+from wire.units import Msat
 
 
 def reconnect(alice: Party, bob: Party) -> None:
@@ -81,3 +86,30 @@ def test_a_higher_fee_that_was_not_signed_is_forgotten() -> None:
     assert alice.channel.fee_changes == ()
     drain(alice, bob)
     assert len(alice.offers) == 10
+
+
+@bolt("shutdown.1", "reestablish.8")
+def test_who_has_said_shutdown_adds_nothing_on_the_next_connection_either() -> None:
+    """Or it could take what we pass on with the closing transaction that both have signed already."""
+    alice, bob = opened_channel()
+    close(alice, bob)
+    add = UpdateAddHtlc(bob.channel.id, 0, Msat(1_000_000), hash_of(0), 200, bytes(1366))
+    for _ in range(2):
+        reconnect(alice, bob)
+        for party in (alice, bob):
+            with pytest.raises(UnexpectedMessage):
+                party.receive(add)
+    drain(alice, bob)
+    assert may_negotiate(alice.channel)
+    assert may_negotiate(bob.channel)
+
+
+@bolt("shutdown.1", "reestablish.8")
+def test_what_was_added_before_shutdown_arrived_may_still_come() -> None:
+    alice, bob = opened_channel()
+    bob.offer(1_000_000).sign()
+    alice.shut_down()
+    reconnect(alice, bob)
+    assert said(alice) == ["ChannelReady", "Shutdown"]
+    drain(alice, bob)
+    assert len(alice.offers) == 1
