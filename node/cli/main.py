@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.chain import chain
+from node.cli.node import node
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -74,6 +75,7 @@ the account is printed to the satoshi. PATH is replaced if it exists.
 
 
 app.command()(chain)
+app.command()(node)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -59,6 +59,10 @@ class Caller:
 
         await self._switch.ask(lambda turn: turn.write(write))
 
+    def address_of(self, node_id: Point) -> Address | None:
+        """Where a peer was reached last."""
+        return self._known.get(node_id)
+
     def everyone(self) -> list[Point]:
         """The peers that should be called at a start."""
         return [node_id for node_id in self._known if self._has_business_with(node_id)]

@@ -1,0 +1,302 @@
+"""The node's RPC on a unix socket, framed and answered as Core Lightning does (lightningd-rpc).
+
+Requests are JSON objects one after another, with nothing between them; replies end in a blank line.
+The requests of one connection are carried out side by side and answered as each is done, so one that
+waits holds up no other. Only the owner of the directory can open the socket.
+"""
+
+import inspect
+import logging
+import os
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import trio
+
+from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed, Kind
+
+log = logging.getLogger("rill.rpc")
+
+INTERNAL_ERROR = -1
+INVALID_REQUEST = -32600
+UNKNOWN_COMMAND = -32601
+SOCKET_NAME = "lightning-rpc"
+MAX_REQUEST_BYTES = 16 << 20
+READ_BYTES = 65_536
+LONGEST_SOCKET_PATH = 100
+
+_OUTSIDE = re.compile(rb'["{}\[\]]')
+_IN_STRING = re.compile(rb'["\\]')
+
+
+class NoJson(Exception):
+    """What came is no JSON object, or too long."""
+
+
+class Splitter:
+    """Cuts a stream of JSON objects at their ends, reading every byte once."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self._at = 0
+        self._depth = 0
+        self._is_in_string = False
+
+    def feed(self, received: bytes) -> Iterator[bytes]:
+        """The objects that are complete now.
+
+        Raises:
+            NoJson: something else than an object begins, or one does not end.
+        """
+        self._waiting += received
+        while (end := self._end()) is not None:
+            yield bytes(self._waiting[:end])
+            del self._waiting[:end]
+            self._at = 0
+        if len(self._waiting) > MAX_REQUEST_BYTES:
+            raise NoJson
+
+    def _end(self) -> int | None:
+        """The place after the first object, if it is all here."""
+        waiting = self._waiting
+        if not self._depth:
+            del waiting[: len(waiting) - len(waiting.lstrip())]
+            if waiting and waiting[:1] != b"{":
+                raise NoJson
+        while (
+            found := (_IN_STRING if self._is_in_string else _OUTSIDE).search(waiting, self._at)
+        ) is not None:
+            mark = found.group()
+            if mark == b"\\":
+                if found.end() == len(waiting):
+                    self._at = found.start()
+                    return None
+                self._at = found.end() + 1
+                continue
+            self._at = found.end()
+            if mark == b'"':
+                self._is_in_string = not self._is_in_string
+                continue
+            self._depth += 1 if mark in b"{[" else -1
+            if not self._depth:
+                return self._at
+        self._at = len(waiting)
+        return None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request."""
+
+    method: str
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    params: list[Any] | dict[str, Any] | None = None
+    filter: dict[str, Any] | None = None
+
+
+class Command:
+    """A function that may be called by name. Its parameters' kinds are its annotations."""
+
+    def __init__(self, act: Callable[..., Awaitable[Any]]) -> None:
+        self.name, self.act = act.__name__, act
+        hints = get_type_hints(act, include_extras=True)
+        found = inspect.signature(act).parameters
+        self.kinds = {name: _kind_in(hints[name]) for name in found}
+        self._required = [name for name, each in found.items() if each.default is each.empty]
+
+    @property
+    def usage(self) -> str:
+        """The name and its parameters, the optional ones in brackets."""
+        shown = [name if name in self._required else f"[{name}]" for name in self.kinds]
+        return " ".join((self.name, *shown))
+
+    @property
+    def purpose(self) -> str:
+        """The first line of what it does."""
+        return (inspect.getdoc(self.act) or "").partition("\n")[0]
+
+    def bind(self, given: list[Any] | dict[str, Any] | None) -> dict[str, Any]:
+        """The arguments of a call.
+
+        Raises:
+            CommandFailed: too many, unknown, missing, or of another kind.
+        """
+        named = {} if given is None else given
+        if isinstance(named, list):
+            if len(named) > len(self.kinds):
+                why = f"too many parameters: got {len(named)}, expected {len(self.kinds)}"
+                raise CommandFailed(INVALID_PARAMETERS, why)
+            named = dict(zip(self.kinds, named, strict=False))
+        named = {name.replace("-", "_"): value for name, value in named.items() if value is not None}
+        for name in named.keys() - self.kinds.keys():
+            raise CommandFailed(INVALID_PARAMETERS, f"unknown parameter: {name}")
+        for name in self._required:
+            if name not in named:
+                raise CommandFailed(INVALID_PARAMETERS, f"missing required parameter: {name}")
+        return {name: self.kinds[name].of(name, value) for name, value in named.items()}
+
+
+def _kind_in(hint: Any) -> Kind:
+    """The kind that annotates a parameter, which may also be None."""
+    annotated = hint if hasattr(hint, "__metadata__") else get_args(hint)[0]
+    kind = annotated.__metadata__[0]
+    assert isinstance(kind, Kind), "every parameter of a command has a kind"
+    return kind
+
+
+class Commands:
+    """Commands by name; `-` and `_` in it are one."""
+
+    def __init__(self, *rooms: object) -> None:
+        """The public methods of these objects are the commands."""
+        acts = [getattr(room, name) for room in rooms for name in vars(type(room)) if name[0] != "_"]
+        self.by_name = {act.__name__: Command(act) for act in acts if inspect.iscoroutinefunction(act)}
+
+    def find(self, name: str) -> Command:
+        """The command of this name.
+
+        Raises:
+            CommandFailed: there is none.
+        """
+        command = self.by_name.get(name.replace("-", "_"))
+        if command is None:
+            raise CommandFailed(UNKNOWN_COMMAND, f"Unknown command '{name}'")
+        return command
+
+    async def answer(self, raw: bytes) -> bytes | None:
+        """The reply to a request, or None if it wants none."""
+        try:
+            asked = msgspec.json.decode(raw, type=Asked)
+        except msgspec.DecodeError as wrong:
+            refused = CommandFailed(INVALID_REQUEST, f"Invalid request: {wrong}")
+            return _framed({"id": _id_of(raw), "error": _error(refused)})
+        try:
+            result = await self._carry_out(asked)
+        except CommandFailed as failed:
+            return None if asked.id is msgspec.UNSET else _framed({"id": asked.id, "error": _error(failed)})
+        if asked.filter is not None:
+            result = filtered(msgspec.to_builtins(result), asked.filter)
+        return None if asked.id is msgspec.UNSET else _framed({"id": asked.id, "result": result})
+
+    async def _carry_out(self, asked: Asked) -> Any:
+        if asked.method == "check":
+            return self._check(asked.params)
+        command = self.find(asked.method)
+        arguments = command.bind(asked.params)
+        try:
+            return await command.act(**arguments)
+        except CommandFailed:
+            raise
+        except Exception as error:
+            log.exception("a command failed in a way that nobody foresaw", extra={"command": command.name})
+            raise CommandFailed(INTERNAL_ERROR, f"internal error: {error!r}") from None
+
+    def _check(self, given: list[Any] | dict[str, Any] | None) -> dict[str, str]:
+        """Whether a command would take these parameters, the first of which names it."""
+        rest: list[Any] | dict[str, Any]
+        if isinstance(given, list) and given:
+            name, rest = given[0], given[1:]
+        elif isinstance(given, dict) and "command_to_check" in given:
+            rest = {key: value for key, value in given.items() if key != "command_to_check"}
+            name = given["command_to_check"]
+        else:
+            raise CommandFailed(INVALID_PARAMETERS, "missing required parameter: command_to_check")
+        self.find(str(name)).bind(rest)
+        return {"command_to_check": str(name)}
+
+
+def _id_of(raw: bytes) -> object:
+    """The id of a request that is wrong otherwise, if it can be read."""
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any]).get("id")
+    except msgspec.DecodeError:
+        return None
+
+
+def _error(failed: CommandFailed) -> dict[str, Any]:
+    told: dict[str, Any] = {"code": failed.code, "message": failed.message}
+    return told if failed.details is None else {**told, "data": failed.details}
+
+
+def _framed(reply: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", **reply}) + b"\n\n"
+
+
+def filtered(result: Any, wanted: Any) -> Any:
+    """The part of a result that a filter asks for: fields that it names `true`, lists item by item."""
+    if isinstance(wanted, dict) and isinstance(result, dict):
+        return {name: filtered(result[name], wanted[name]) for name in wanted if name in result}
+    if isinstance(wanted, list) and len(wanted) == 1 and isinstance(result, list):
+        return [filtered(item, wanted[0]) for item in result]
+    return result
+
+
+class RpcServer:
+    """Answers on the socket. Start `run` in a nursery."""
+
+    def __init__(self, path: Path, commands: Commands) -> None:
+        self.path, self._commands = path, commands
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started once the socket is there."""
+        listener = trio.SocketListener(self._bound())
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.serve_listeners, self._serve, [listener])
+                task_status.started()
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def _bound(self) -> trio.socket.SocketType:
+        """A listening socket that only we may connect to."""
+        self.path.unlink(missing_ok=True)
+        bound = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        try:
+            bind_at(bound, self.path)
+        finally:
+            os.umask(mask)
+        bound.listen()
+        return trio.socket.from_stdlib_socket(bound)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        splitter, lock = Splitter(), trio.Lock()
+
+        async def serve_one(raw: bytes) -> None:
+            reply = await self._commands.answer(raw)
+            # what was begun is finished even if nobody is left to hear of it
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                async with lock:
+                    await stream.send_all(reply or b"")
+
+        try:
+            async with stream, trio.open_nursery() as nursery:
+                while received := await stream.receive_some(READ_BYTES):
+                    for raw in splitter.feed(received):
+                        nursery.start_soon(serve_one, raw)
+        except* trio.BrokenResourceError:
+            pass
+        except* NoJson:
+            log.info("a client of the RPC sent no JSON")
+
+
+def bind_at(unbound: socket.socket, path: Path) -> None:
+    """Bind at a path however long: the system takes at most 108 bytes, so a long one is shortened."""
+    with _short(path) as name:
+        unbound.bind(name)
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

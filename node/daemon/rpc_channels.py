@@ -1,0 +1,229 @@
+"""Commands about channels and what the wallet holds on chain."""
+
+from typing import Any
+
+import trio
+
+from htlc.channel import Channel, Phase
+from htlc.errors import ChannelError
+from htlc.opening import ANCHORS_TYPE, FORMATS
+from node.daemon.establish import OpeningFailed
+from node.daemon.node import Node
+from node.daemon.peer import PeerGone
+from node.daemon.rpc_parameters import (
+    INVALID_PARAMETERS,
+    AmountMsat,
+    AmountSatOrAll,
+    Array,
+    Boolean,
+    CommandFailed,
+    Feerate,
+    Integer,
+    NodeId,
+    Text,
+)
+from node.daemon.rpc_views import (
+    channel_funds_view,
+    channel_type_view,
+    channel_view,
+    coin_view,
+    is_over,
+)
+from node.daemon.turn import Turn
+from node.daemon.wallet import InsufficientFunds
+from wire.bitcoin.address import address_of
+from wire.bitcoin.script import p2wsh
+from wire.bitcoin.tx import Transaction, txid_hex
+from wire.features import Features
+from wire.scid import NotAShortChannelId, parse, text_of
+from wire.units import Msat, Sat
+
+UNSPECIFIED = -1
+CANNOT_AFFORD = 301
+PEER_NOT_CONNECTED = 305
+UNKNOWN_PEER = 306
+TWO_DAYS_SECONDS = 172_800
+NOTHING_MSAT = Msat(0)
+_OPEN = (Phase.AWAITING_FUNDING, Phase.NORMAL)
+_SETTLED = (Phase.CLOSING, Phase.FAILED, Phase.BEHIND, Phase.CLOSED)
+
+
+class ChannelCommands:
+    """Opening, closing, listing; the wallet's addresses and coins."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def newaddr(self, addresstype: Text = "bech32") -> dict[str, Any]:
+        """A fresh address of the wallet."""
+        if addresstype not in ("bech32", "all"):
+            why = f"addresstype: should be 'bech32' or 'all': invalid token '{addresstype}'"
+            raise CommandFailed(INVALID_PARAMETERS, why)
+        return {"bech32": address_of(await self._node.new_script(), self._node.chain.network)}
+
+    async def listfunds(self, spent: Boolean = False) -> dict[str, Any]:  # noqa: ARG002 - no spent ones are kept
+        """What is ours on chain and in channels."""
+        node = self._node
+        open_channels = [channel for channel in node.channels() if not is_over(node, channel)]
+        return {
+            "outputs": [coin_view(coin, node.chain.network) for coin in node.wallet.coins()],
+            "channels": [channel_funds_view(node, channel) for channel in open_channels],
+        }
+
+    async def listpeerchannels(
+        self, id: NodeId | None = None, short_channel_id: Text | None = None, channel_id: Text | None = None
+    ) -> dict[str, Any]:
+        """Our channels, those that are closed and buried left out."""
+        node, wanted = self._node, short_channel_id or channel_id
+        channels = [self._named(wanted)] if wanted else node.channels()
+        shown = [channel for channel in channels if id in (None, channel.charter.peer_id)]
+        return {"channels": [channel_view(node, channel) for channel in shown if not is_over(node, channel)]}
+
+    async def fundchannel(
+        self,
+        id: NodeId,
+        amount: AmountSatOrAll,
+        feerate: Feerate | None = None,
+        announce: Boolean = True,
+        push_msat: AmountMsat = NOTHING_MSAT,
+        channel_type: Array | None = None,
+    ) -> dict[str, Any]:
+        """Open a channel, and pay for it from the wallet."""
+        node = self._node
+        self._check_connected(id)
+        raw_type = ANCHORS_TYPE if channel_type is None else _channel_type(channel_type)
+        try:
+            capacity_sat = await self._all(feerate) if amount is None else amount
+            channel = await node.open_channel(
+                id,
+                capacity_sat,
+                push_msat,
+                is_announced=announce,
+                channel_type=raw_type,
+                feerate_per_kw=feerate,
+            )
+        except InsufficientFunds as short:
+            raise CommandFailed(CANNOT_AFFORD, str(short)) from None
+        except (OpeningFailed, ChannelError, PeerGone) as failed:
+            raise CommandFailed(UNSPECIFIED, str(failed)) from None
+        outpoint = channel.charter.funding_outpoint
+        return {
+            "tx": self._waiting(outpoint.txid),
+            "txid": txid_hex(outpoint.txid),
+            "outnum": outpoint.index,
+            "channel_id": channel.id.hex(),
+            "channel_type": channel_type_view(channel.charter.channel_type),
+            "mindepth": channel.charter.minimum_depth_blocks,
+        }
+
+    def _check_connected(self, id: NodeId) -> None:
+        if id in self._node.switch.peers:
+            return
+        if any(channel.charter.peer_id == id for channel in self._node.channels()):
+            raise CommandFailed(PEER_NOT_CONNECTED, "Peer not connected")
+        raise CommandFailed(UNKNOWN_PEER, "Unknown peer")
+
+    async def _all(self, feerate_per_kw: int | None) -> Sat:
+        """The largest channel that the wallet can pay for."""
+        node = self._node
+        rate = feerate_per_kw or await node.chain.feerate_per_kw(6)
+
+        def look(_: Turn) -> Sat:
+            funded = node.wallet.fund_all(p2wsh(b""), rate)
+            node.wallet.release(funded)
+            return funded.transaction.outputs[0].value_sat
+
+        return await node.switch.ask(look)
+
+    def _waiting(self, txid: bytes) -> str:
+        """A transaction of ours that was given to the chain."""
+        found = [tx for tx in self._node.store.broadcasts() if tx.txid == txid]
+        return found[0].serialize().hex() if found else ""
+
+    async def close(
+        self,
+        id: Text,
+        unilateraltimeout: Integer = TWO_DAYS_SECONDS,
+        feerange: Array | None = None,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Close a channel, named by its id, its short id or its peer: together, or in the end alone."""
+        node, channel = self._node, self._named(id)
+        if channel.phase in _OPEN:
+            await node.close_channel(channel.id)
+        with trio.move_on_after(unilateraltimeout or float("inf")) as patience:
+            await node.wait_for_channels(lambda _: self._is_settled(channel.id))
+        if patience.cancelled_caught:
+            await node.force_close(channel.id)
+        return self._closed(node.switch.channels[channel.id])
+
+    def _is_settled(self, channel_id: bytes) -> bool:
+        """Whether it is decided how the channel ends."""
+        channel = self._node.switch.channels.get(channel_id)
+        return channel is None or channel.phase in _SETTLED or channel.closing.transaction is not None
+
+    def _closed(self, channel: Channel) -> dict[str, Any]:
+        agreed = channel.closing.transaction
+        if agreed is not None and channel.phase in (Phase.CLOSING, Phase.CLOSED, Phase.NEGOTIATING):
+            return _ended("mutual", agreed)
+        commitments = [
+            transaction
+            for transaction in self._node.store.broadcasts()
+            if transaction.inputs[0].outpoint == channel.charter.funding_outpoint
+        ]
+        return _ended("unilateral", *commitments)
+
+    def _named(self, name: str) -> Channel:
+        """The channel that a channel id, a short channel id or a peer's id stands for.
+
+        Raises:
+            CommandFailed: there is none, or more than one.
+        """
+        node = self._node
+        found = [channel for channel in node.channels() if name in _names(channel)]
+        if not found:
+            found = [
+                channel
+                for channel in node.channels()
+                if channel.charter.peer_id.hex() == name and not is_over(node, channel)
+            ]
+        if len(found) > 1:
+            raise CommandFailed(UNSPECIFIED, "Peer has multiple channels: use channel_id or short_channel_id")
+        if not found:
+            kind = (
+                "Short channel ID not active" if _is_short(name) else "Could not find active channel of peer"
+            )
+            raise CommandFailed(UNSPECIFIED, f"{kind}: {name}")
+        return found[0]
+
+
+def _names(channel: Channel) -> tuple[str, ...]:
+    scid = channel.short_channel_id
+    return (channel.id.hex(),) if scid is None else (channel.id.hex(), text_of(scid))
+
+
+def _is_short(name: str) -> bool:
+    try:
+        parse(name)
+    except NotAShortChannelId:
+        return False
+    return True
+
+
+def _ended(type: str, *transactions: Transaction) -> dict[str, Any]:
+    raw = [transaction.serialize().hex() for transaction in transactions]
+    txids = [txid_hex(transaction.txid) for transaction in transactions]
+    first = {"tx": raw[0], "txid": txids[0]} if raw else {}
+    return {"type": type, "txs": raw, "txids": txids, **first}
+
+
+def _channel_type(bits: list[Any]) -> bytes:
+    try:
+        raw = Features(sum(1 << int(bit) for bit in set(bits))).to_bytes()
+    except (TypeError, ValueError):
+        raw = b""
+    if raw not in FORMATS:
+        shown = [list(Features.from_bytes(known)) for known in FORMATS]
+        raise CommandFailed(
+            INVALID_PARAMETERS, f"channel_type: should be one of {shown}: invalid token '{bits}'"
+        )
+    return raw

@@ -1,0 +1,169 @@
+"""What may be written for a parameter of the RPC, as Core Lightning reads it.
+
+A command's parameters are annotated with one of the kinds below; each kind knows what it is called
+when something else is given. Command lines send everything as text, so numbers and booleans may be
+text too. Amounts are millisatoshi unless they say otherwise: 5, "5msat", "5sat", "0.00000005btc".
+"""
+
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from wire import scid
+from wire.crypto.secp256k1 import Point, is_point
+from wire.units import MAX_MSAT, Msat, Sat
+
+INVALID_PARAMETERS = -32602
+
+_MSAT_PER = {"msat": 1, "sat": 1000, "btc": 100_000_000_000}
+
+
+class CommandFailed(Exception):
+    """A command's refusal, by Core Lightning's number."""
+
+    def __init__(self, code: int, message: str, details: object = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.details = code, message, details
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What a parameter is, and how it is read; reading raises ValueError."""
+
+    what: str
+    read: Callable[[Any], Any]
+
+    def of(self, name: str, value: object) -> Any:
+        """The value that was given for the parameter of this name.
+
+        Raises:
+            CommandFailed: it is no such thing.
+        """
+        try:
+            return self.read(value)
+        except (ValueError, TypeError):
+            token = msgspec.json.encode(value).decode()
+            raise CommandFailed(
+                INVALID_PARAMETERS, f"{name}: should be {self.what}: invalid token '{token}'"
+            ) from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    return float(value)
+
+
+def _boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}[_text(value)] if value in ("true", "false") else _fail()
+
+
+def _fail() -> Any:
+    raise ValueError
+
+
+def _msat(value: object) -> Msat:
+    if not isinstance(value, str) or value.isdigit():
+        return _bounded(_integer(value))
+    unit = next((unit for unit in _MSAT_PER if value.endswith(unit)), "")
+    if not unit or (unit == "sat" and value.endswith("msat")):
+        raise ValueError
+    try:
+        amount = Decimal(value.removesuffix(unit)) * _MSAT_PER[unit]
+    except InvalidOperation:
+        raise ValueError from None
+    if amount != int(amount) or amount < 0:
+        raise ValueError
+    return _bounded(int(amount))
+
+
+def _bounded(amount_msat: int) -> Msat:
+    if amount_msat > MAX_MSAT:
+        raise ValueError
+    return Msat(amount_msat)
+
+
+def _sat(value: object) -> Sat:
+    """A bare number is satoshi here."""
+    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+        return Sat(_msat(f"{_integer(value)}sat") // 1000)
+    amount_msat = _msat(value)
+    if amount_msat % 1000:
+        raise ValueError
+    return Sat(amount_msat // 1000)
+
+
+def _unless(word: str, read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """None for this word."""
+    return lambda value: None if value == word else read(value)
+
+
+def _hex(length: int | None) -> Callable[[Any], bytes]:
+    def read(value: object) -> bytes:
+        raw = bytes.fromhex(_text(value))
+        if length is not None and len(raw) != length:
+            raise ValueError
+        return raw
+
+    return read
+
+
+def _point(value: object) -> Point:
+    raw = _hex(33)(value)
+    if not is_point(raw):
+        raise ValueError
+    return Point(raw)
+
+
+def _label(value: object) -> str:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
+def _feerate(value: object) -> int | None:
+    """In sat per 1000 weight; None leaves it to the chain. Words stand for what the chain says."""
+    if value in ("normal", "urgent", "slow", "opening", "minimum"):
+        return None
+    text = str(value)
+    if text.endswith("perkw"):
+        return _integer(text.removesuffix("perkw"))
+    return _integer(text.removesuffix("perkb")) // 4
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError
+    return value
+
+
+Text: TypeAlias = Annotated[str, Kind("a string", _text)]
+Integer: TypeAlias = Annotated[int, Kind("an integer", _integer)]
+Number: TypeAlias = Annotated[float, Kind("a number", _number)]
+Boolean: TypeAlias = Annotated[bool, Kind("'true' or 'false'", _boolean)]
+AmountMsat: TypeAlias = Annotated[Msat, Kind("a millisatoshi amount", _msat)]
+AmountOrAny: TypeAlias = Annotated[Msat | None, Kind("millisatoshis or 'any'", _unless("any", _msat))]
+AmountSatOrAll: TypeAlias = Annotated[Sat | None, Kind("satoshis or 'all'", _unless("all", _sat))]
+NodeId: TypeAlias = Annotated[Point, Kind("a node id", _point)]
+Hash: TypeAlias = Annotated[bytes, Kind("a 32 byte hash", _hex(32))]
+Bytes: TypeAlias = Annotated[bytes, Kind("hex", _hex(None))]
+Label: TypeAlias = Annotated[str, Kind("a string or number", _label)]
+Feerate: TypeAlias = Annotated[int | None, Kind("a feerate", _feerate)]
+ShortChannelId: TypeAlias = Annotated[int, Kind("a short_channel_id", lambda value: scid.parse(_text(value)))]
+Array: TypeAlias = Annotated[list[Any], Kind("an array", _list)]
+Anything: TypeAlias = Annotated[Any, Kind("anything", lambda value: value)]

@@ -1,0 +1,277 @@
+"""Channels, coins, invoices and payments as Core Lightning's replies show them."""
+
+import time
+from typing import Any
+
+import msgspec
+
+from gossip.graph import Policy
+from htlc.channel import Channel, Phase
+from htlc.ladder import LOCAL, REMOTE, Htlc, Side
+from htlc.limits import opener_cost_msat, spendable_msat
+from htlc.relay import Toll
+from node.daemon.invoices import InvoiceRow
+from node.daemon.node import Node
+from node.daemon.payments import PaymentRow, Status
+from node.daemon.wallet import WalletCoin
+from wire.bitcoin.address import address_of
+from wire.bitcoin.tx import txid_hex
+from wire.features import Features
+from wire.scid import text_of
+from wire.units import msat
+
+_SIDES = {LOCAL: "local", REMOTE: "remote"}
+_STATES = {
+    Phase.AWAITING_FUNDING: "CHANNELD_AWAITING_LOCKIN",
+    Phase.NORMAL: "CHANNELD_NORMAL",
+    Phase.SHUTTING_DOWN: "CHANNELD_SHUTTING_DOWN",
+    Phase.NEGOTIATING: "CLOSINGD_SIGEXCHANGE",
+    Phase.CLOSING: "CLOSINGD_COMPLETE",
+    Phase.BEHIND: "AWAITING_UNILATERAL",
+    Phase.FAILED: "AWAITING_UNILATERAL",
+    Phase.CLOSED: "ONCHAIN",
+}
+# by whose update it is: what moves it up, from the bottom rung to the top
+_RUNGS = {
+    LOCAL: (
+        "SENT_{}_HTLC",
+        "SENT_{}_COMMIT",
+        "RCVD_{}_REVOCATION",
+        "RCVD_{}_ACK_COMMIT",
+        "SENT_{}_ACK_REVOCATION",
+    ),
+    REMOTE: (
+        "RCVD_{}_HTLC",
+        "RCVD_{}_COMMIT",
+        "SENT_{}_REVOCATION",
+        "SENT_{}_ACK_COMMIT",
+        "RCVD_{}_ACK_REVOCATION",
+    ),
+}
+
+
+def state_of(node: Node, channel: Channel) -> str:
+    """The state, in Core Lightning's words."""
+    resolution = node.switch.resolver.resolutions.get(channel.id)
+    if resolution is not None and resolution.spent is not None:
+        return "ONCHAIN"
+    if channel.phase is Phase.NORMAL and not channel.is_usable:
+        return "CHANNELD_AWAITING_LOCKIN"
+    return _STATES[channel.phase]
+
+
+def is_over(node: Node, channel: Channel) -> bool:
+    """Whether nothing of it is left to watch."""
+    return channel.phase is Phase.CLOSED and channel.id not in node.switch.resolver.resolutions
+
+
+def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
+    """An entry of `listpeerchannels`."""
+    charter = channel.charter
+    peer = node.switch.peers.get(charter.peer_id)
+    feerate = channel.feerate_in(LOCAL)
+    view = {
+        "peer_id": charter.peer_id.hex(),
+        "peer_connected": peer is not None,
+        "reestablished": channel.id in node.switch.live,
+        "state": state_of(node, channel),
+        "channel_type": channel_type_view(charter.channel_type),
+        "updates": updates_view(node, channel),
+        "lost_state": channel.phase is Phase.BEHIND,
+        "feerate": {"perkw": feerate, "perkb": 4 * feerate},
+        "channel_id": channel.id.hex(),
+        "funding_txid": txid_hex(charter.funding_outpoint.txid),
+        "funding_outnum": charter.funding_outpoint.index,
+        "private": not charter.is_announced,
+        "opener": _SIDES[charter.opener],
+        "features": list(Features.from_bytes(charter.channel_type).names()),
+        "funding": {
+            "local_funds_msat": msat(charter.funding_sat) if charter.opener is LOCAL else 0,
+            "remote_funds_msat": msat(charter.funding_sat) if charter.opener is REMOTE else 0,
+        },
+        "status": [channel.phase.value],
+        "state_changes": [],
+        "htlcs": [htlc_view(htlc) for htlc in channel.all_htlcs()],
+        **_amounts(channel),
+        **_tolls(node.switch.toll_of(channel)),
+    }
+    if channel.short_channel_id is not None:
+        view["short_channel_id"] = text_of(channel.short_channel_id)
+        view["direction"] = int(node.node_id > charter.peer_id)
+    return view
+
+
+def _amounts(channel: Channel) -> dict[str, Any]:
+    charter = channel.charter
+    ours, theirs = charter.terms.local, charter.terms.remote
+    return {
+        "to_us_msat": channel.settled_msat.local,
+        "total_msat": msat(charter.funding_sat),
+        "dust_limit_msat": msat(ours.dust_limit_sat),
+        "their_max_htlc_value_in_flight_msat": theirs.max_htlc_value_in_flight_msat,
+        "our_max_htlc_value_in_flight_msat": ours.max_htlc_value_in_flight_msat,
+        "their_reserve_msat": msat(ours.channel_reserve_sat),
+        "our_reserve_msat": msat(theirs.channel_reserve_sat),
+        "spendable_msat": spendable_msat(channel),
+        "receivable_msat": receivable_msat(channel),
+        "minimum_htlc_in_msat": ours.htlc_minimum_msat,
+        "minimum_htlc_out_msat": theirs.htlc_minimum_msat,
+        "maximum_htlc_out_msat": theirs.max_htlc_value_in_flight_msat,
+        "their_to_self_delay": ours.to_self_delay_blocks,
+        "our_to_self_delay": theirs.to_self_delay_blocks,
+        "max_accepted_htlcs": ours.max_accepted_htlcs,
+    }
+
+
+def _tolls(toll: Toll) -> dict[str, Any]:
+    return {
+        "fee_base_msat": toll.fee_base_msat,
+        "fee_proportional_millionths": toll.fee_proportional_millionths,
+    }
+
+
+def receivable_msat(channel: Channel) -> int:
+    """About what the peer can still send us: its balance without its HTLCs, reserve and fees."""
+    if not channel.is_usable:
+        return 0
+    charter = channel.charter
+    theirs_msat = channel.settled_msat.remote - sum(
+        htlc.amount_msat for htlc in channel.htlcs.remote.values()
+    )
+    left_msat = theirs_msat - charter.reserve_msat(REMOTE)
+    if charter.opener is REMOTE:
+        count = sum(1 for _ in channel.all_htlcs())
+        left_msat -= opener_cost_msat(charter.format, channel.feerate_in(REMOTE), count + 1)
+    return max(0, min(left_msat, charter.terms.local.max_htlc_value_in_flight_msat))
+
+
+def updates_view(node: Node, channel: Channel) -> dict[str, Any]:
+    """What either side's channel_update says, as far as we have seen it."""
+    scid = channel.short_channel_id
+    if scid is None or scid not in node.graph:
+        return {}
+    found = node.graph.channels[scid]
+    sides = {
+        "local": found.direction_from(node.node_id),
+        "remote": found.direction_from(channel.charter.peer_id),
+    }
+    policies = {name: node.graph.policy(scid, direction) for name, direction in sides.items()}
+    return {name: policy_view(policy) for name, policy in policies.items() if policy is not None}
+
+
+def policy_view(policy: Policy) -> dict[str, Any]:
+    """One direction's terms."""
+    return {
+        "htlc_minimum_msat": policy.htlc_minimum_msat,
+        "htlc_maximum_msat": policy.htlc_maximum_msat,
+        "cltv_expiry_delta": policy.cltv_expiry_delta,
+        "fee_base_msat": policy.fee_base_msat,
+        "fee_proportional_millionths": policy.fee_proportional_millionths,
+    }
+
+
+def channel_type_view(raw: bytes) -> dict[str, Any]:
+    """A channel type's bits and their names."""
+    bits = list(Features.from_bytes(raw))
+    return {"bits": bits, "names": [_bit_name(bit) for bit in bits]}
+
+
+def _bit_name(bit: int) -> str:
+    [name] = Features(1 << bit).names() or (f"unknown_{bit}",)
+    return f"{name.removeprefix('option_')}/{'odd' if bit % 2 else 'even'}"
+
+
+def htlc_view(htlc: Htlc) -> dict[str, Any]:
+    """An HTLC on the ladder."""
+    direction = "out" if htlc.proposer is LOCAL else "in"
+    return {
+        "direction": direction,
+        "id": htlc.id,
+        "amount_msat": htlc.amount_msat,
+        "expiry": htlc.cltv_expiry,
+        "payment_hash": htlc.payment_hash.hex(),
+        "state": _htlc_state(htlc),
+    }
+
+
+def _htlc_state(htlc: Htlc) -> str:
+    if htlc.outcome is None:
+        return _RUNGS[htlc.proposer][htlc.rung].format("ADD")
+    remover: Side = htlc.proposer.other
+    return _RUNGS[remover][htlc.outcome_rung].format("REMOVE")
+
+
+def coin_view(coin: WalletCoin, network: str) -> dict[str, Any]:
+    """An entry of `outputs` in `listfunds`."""
+    view = {
+        "txid": txid_hex(coin.outpoint.txid),
+        "output": coin.outpoint.index,
+        "amount_msat": msat(coin.value_sat),
+        "scriptpubkey": coin.script.hex(),
+        "address": address_of(coin.script, network),
+        "status": "unconfirmed" if coin.height is None else "confirmed",
+        "reserved": coin.is_reserved,
+    }
+    return view if coin.height is None else {**view, "blockheight": coin.height}
+
+
+def channel_funds_view(node: Node, channel: Channel) -> dict[str, Any]:
+    """An entry of `channels` in `listfunds`."""
+    view = {
+        "peer_id": channel.charter.peer_id.hex(),
+        "connected": channel.charter.peer_id in node.switch.peers,
+        "state": state_of(node, channel),
+        "channel_id": channel.id.hex(),
+        "our_amount_msat": channel.settled_msat.local,
+        "amount_msat": msat(channel.charter.funding_sat),
+        "funding_txid": txid_hex(channel.charter.funding_outpoint.txid),
+        "funding_output": channel.charter.funding_outpoint.index,
+    }
+    scid = channel.short_channel_id
+    return view if scid is None else {**view, "short_channel_id": text_of(scid)}
+
+
+def invoice_view(node: Node, row: InvoiceRow, now_seconds: float | None = None) -> dict[str, Any]:
+    """An entry of `listinvoices`."""
+    is_expired = row.is_expired(time.time() if now_seconds is None else now_seconds)
+    view: dict[str, Any] = {
+        "label": row.label or row.payment_hash.hex(),
+        "description": row.description,
+        "payment_hash": row.payment_hash.hex(),
+        "status": "paid" if row.is_paid else "expired" if is_expired else "unpaid",
+        "expires_at": row.created_at + row.expiry_seconds,
+        "created_index": row.created_index,
+    }
+    if not row.is_keysend:
+        view["bolt11"] = node.bolt11(row)
+    if row.amount_msat is not None:
+        view["amount_msat"] = row.amount_msat
+    if row.is_paid:
+        view |= {
+            "pay_index": row.pay_index,
+            "amount_received_msat": row.received_msat,
+            "paid_at": row.paid_at,
+            "payment_preimage": row.payment_preimage.hex(),
+        }
+    return view
+
+
+def payment_view(row: PaymentRow) -> dict[str, Any]:
+    """An entry of `listpays`."""
+    view: dict[str, Any] = {
+        "payment_hash": row.payment_hash.hex(),
+        "status": row.status.value,
+        "destination": row.payee.hex(),
+        "created_at": row.created_at,
+        "created_index": row.created_index,
+        "amount_msat": row.amount_msat,
+        "number_of_parts": row.attempts,
+        **{name: text for name, text in msgspec.structs.asdict(row.note).items() if text},
+    }
+    if row.status is Status.COMPLETE and row.payment_preimage is not None:
+        view |= {
+            "preimage": row.payment_preimage.hex(),
+            "amount_sent_msat": row.amount_msat + row.fee_msat,
+            "completed_at": row.completed_at,
+        }
+    return view
