@@ -58,6 +58,8 @@ OP_RETURN = b"\x6a\x06" + bytes(6)
         (P2TR, False, True),
         (b"\x60\x02ab", False, True),
         (b"\x60\x28" + bytes(40), False, True),
+        (b"\x50\x02ab", False, False),
+        (b"\x61\x02ab", False, False),
         (b"\x51\x01a", False, False),
         (b"\x51\x29" + bytes(41), False, False),
         (P2WPKH[:-1], False, False),
@@ -276,6 +278,9 @@ def test_who_has_the_only_output_cannot_forgo_it() -> None:
     _, bob = at_negotiation(push_msat=353_999)
     with pytest.raises(WrongSignature):
         bob.receive(ClosingSigned(bob.channel.id, Sat(FEE_SAT), bytes(64)))
+    alice, _ = at_negotiation(push_msat=9_999_000_000)
+    with pytest.raises(WrongSignature):
+        alice.receive(ClosingSigned(alice.channel.id, Sat(647), bytes(64)))
     alice, bob = at_negotiation(push_msat=354_000)
     bob.receive(a_proposal_of(alice, FEE_SAT, has_remote=False))
     assert bob.broadcast[0].outputs == (TxOut(Sat(354), bob.script),)

@@ -96,11 +96,27 @@ def test_the_opener_takes_no_fee_outside_the_overlap(fee_sat: int) -> None:
 
 
 @bolt("legacy-closing_signed.1")
+@pytest.mark.parametrize("fee_sat", [800, 3 * FEE_SAT])
+def test_the_opener_takes_any_fee_in_the_overlap(fee_sat: int) -> None:
+    alice, bob = at_negotiation()
+    alice.receive(a_proposal_of(bob, fee_sat, (800, 10_000_000)))
+    assert alice.channel.phase is Phase.CLOSING
+    assert said_by(alice).fee_satoshis == fee_sat
+
+
+@bolt("legacy-closing_signed.1")
 def test_without_a_range_a_fee_inside_ours_is_taken() -> None:
     alice, bob = at_negotiation()
     bob.receive(a_proposal_of(alice, 500))
     assert bob.channel.phase is Phase.CLOSING
     assert said_by(bob).fee_satoshis == 500
+
+
+@bolt("legacy-closing_signed.1")
+def test_without_a_range_a_first_fee_outside_ours_is_answered_with_our_nearest() -> None:
+    alice, bob = at_negotiation()
+    bob.receive(a_proposal_of(alice, 100))
+    assert said_by(bob).fee_satoshis == 171
 
 
 @bolt("legacy-closing_signed.1")
@@ -173,6 +189,12 @@ def test_an_opener_who_has_everything_keeps_an_output_at_any_feerate() -> None:
     alice, bob = opened_channel(capacity_sat=10_000, push_msat=300_000)
     transaction = close(alice, bob, (90_000, 253))
     assert transaction.outputs == (TxOut(Sat(354), alice.script),)
+
+
+@bolt("legacy-closing_signed.1", "legacy-closing_signed.2")
+def test_an_opener_may_give_all_it_has_where_the_other_keeps_an_output() -> None:
+    alice, bob = opened_channel(capacity_sat=10_000, push_msat=354_000)
+    assert close(alice, bob, (90_000, 253)).outputs == (TxOut(Sat(354), bob.script),)
 
 
 @bolt("legacy-closing_signed.1")

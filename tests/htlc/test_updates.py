@@ -18,8 +18,8 @@ from htlc.errors import (
     UnreasonableFeerate,
     WrongHtlcId,
 )
-from htlc.ladder import LOCAL, REMOTE, Dual, Failed, Fulfilled, Rung, Side
-from htlc.limits import opener_cost_msat, spendable_msat
+from htlc.ladder import LOCAL, REMOTE, Dual, Failed, Fulfilled, Htlc, Rung, Side
+from htlc.limits import opener_cost_msat, spendable_msat, tally
 from htlc.transactions import ChannelFormat, trim_limit_msat
 from tests.bolt import bolt
 from tests.htlc.parties import (
@@ -204,6 +204,25 @@ def test_no_htlc_of_ours_costs_the_opener_its_reserve() -> None:
     assert spendable_msat(bob.channel) == 0
     drain(alice, bob)
     assert spendable_msat(bob.channel) == 0
+
+
+@bolt("update_add_htlc.2")
+def test_an_opener_with_just_enough_lets_us_add() -> None:
+    cost_msat = opener_cost_msat(ChannelFormat.ANCHORS, 1000, 1)
+    for short_msat, spendable in ((0, 9_900_000_000 - cost_msat - 100_000_000), (1, 0)):
+        push_msat = 10_000_000_000 - 100_000_000 - cost_msat + short_msat
+        _, bob = opened_channel(push_msat=push_msat, feerate_per_kw=1000)
+        assert spendable_msat(bob.channel) == spendable
+
+
+@bolt("update_add_htlc.2")
+@both_types
+def test_an_htlc_on_the_border_of_dust_costs_a_fee(channel_type: bytes) -> None:
+    alice, _ = opened_channel(channel_type=channel_type, feerate_per_kw=1000)
+    border_msat = trim_limit_msat(alice.channel.charter.format, 354, 1000, False)
+    for amount_msat, untrimmed in ((border_msat - 1, 0), (border_msat, 1)):
+        htlc = Htlc(LOCAL, 0, Msat(amount_msat), hash_of(0), HEIGHT + 40)
+        assert tally(alice.channel, REMOTE, htlc).untrimmed == untrimmed
 
 
 @bolt("update_add_htlc.2")
