@@ -83,14 +83,29 @@ class Charter(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
         return funding_script(self.basepoints.local.funding_pubkey, self.basepoints.remote.funding_pubkey)
 
 
-class Closing(msgspec.Struct, frozen=True, gc=False):
-    """What shutdown and closing_signed have settled so far (BOLT 2, closing)."""
+class ClosingOffer(msgspec.Struct, frozen=True, gc=False):
+    """A closing transaction as a closing_complete describes it; the closer pays its fee."""
 
-    scripts: Dual[bytes] = Dual(b"", b"")  # empty until that side sent shutdown on this connection
+    closer_script: bytes
+    closee_script: bytes
+    fee_sat: Sat
+    locktime: int
+
+
+class Closing(msgspec.Struct, frozen=True, gc=False):
+    """What has been settled since the first shutdown (BOLT 2, closing).
+
+    `transaction` is the last one that both have signed. There may be others: each signature of
+    ours lets the peer publish one.
+    """
+
+    # the last that each side named; empty before its shutdown on this connection
+    scripts: Dual[bytes] = Dual(b"", b"")
     has_peer_shut_down: bool = False  # on this connection or one before: it adds nothing any more
     our_range_sat: tuple[int, int] = (0, 0)
     our_last_fee_sat: int | None = None
     their_last_fee_sat: int | None = None
+    offer: ClosingOffer | None = None  # in our closing_complete that awaits its closing_sig
     transaction: Transaction | None = None
 
 

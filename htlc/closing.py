@@ -20,6 +20,7 @@ from htlc.errors import (
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Dual, Rung, Side
 from htlc.transactions import ClosingOutput, ClosingTx, build_closing_tx, dust_limit_for, funding_witness
+from wire.bitcoin.script import OP_PUSHDATA1, OP_RETURN
 from wire.crypto import secp256k1
 from wire.messages.channel import ClosingSigned, FeeRange, Shutdown
 from wire.units import Sat, sat
@@ -37,13 +38,22 @@ class DustAtClosing(FailChannel):
         super().__init__("no output of the closing transaction is above the dust limit")
 
 
-def is_shutdown_script(script: bytes, is_anysegwit: bool) -> bool:
-    """Whether the script is of a form that a shutdown may name."""
+def is_shutdown_script(script: bytes, is_anysegwit: bool, is_simple: bool = False) -> bool:
+    """Whether the script is of a form that a shutdown may name, under what both sides offer."""
     # shutdown.2
     if script[:2] == b"\x00\x14" or script[:2] == b"\x00\x20":
         return len(script) == 2 + script[1]
+    if script[:1] == bytes((OP_RETURN,)):
+        return is_simple and _is_one_push(script[1:])
     is_later_version = len(script) >= 4 and 0x51 <= script[0] <= 0x60
     return is_anysegwit and is_later_version and 2 <= script[1] <= 40 and len(script) == 2 + script[1]
+
+
+def _is_one_push(pushed: bytes) -> bool:
+    """Whether this is all that may follow an OP_RETURN: one push of 6 to 80 bytes, the short way."""
+    if pushed[:1] == bytes((OP_PUSHDATA1,)):
+        return 76 <= len(pushed) - 2 <= 80 and pushed[1] == len(pushed) - 2
+    return 6 <= len(pushed) - 1 <= 75 and pushed[0] == len(pushed) - 1
 
 
 def shut_down(channel: Channel, script: bytes) -> Step:
@@ -76,7 +86,9 @@ def has_unsigned_updates(channel: Channel) -> bool:
     )
 
 
-def receive_shutdown(channel: Channel, message: Shutdown, is_anysegwit: bool) -> Step:
+def receive_shutdown(
+    channel: Channel, message: Shutdown, is_anysegwit: bool, is_simple: bool = False
+) -> Step:
     """The peer wants to close. Our answer follows from `owes_shutdown`.
 
     Raises:
@@ -86,7 +98,7 @@ def receive_shutdown(channel: Channel, message: Shutdown, is_anysegwit: bool) ->
     script, promised = message.scriptpubkey, channel.charter.upfront_shutdown_scripts.remote
     if channel.phase not in _OPEN:
         raise UnexpectedMessage("shutdown", channel.phase.value)
-    if not is_shutdown_script(script, is_anysegwit):
+    if not is_shutdown_script(script, is_anysegwit, is_simple):
         raise BadShutdownScript(script, "is of no form that we pay to")
     # shutdown.3
     if promised and script != promised:
