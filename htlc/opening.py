@@ -50,6 +50,7 @@ class House(msgspec.Struct, frozen=True, gc=False):
     htlc_minimum_msat: Msat = Msat(1)
     max_accepted_htlcs: int = MOST_HTLCS
     dust_limit_sat: Sat = Sat(LOWEST_DUST_LIMIT_SAT)
+    upfront_shutdown_script: bytes = b""  # where we promise to close to; empty: no promise
 
     def terms(self, funding_sat: Sat) -> Terms:
         """Our terms for a channel of this size: a reserve of one percent, all of it in flight."""
@@ -70,6 +71,7 @@ class Negotiated(msgspec.Struct, frozen=True, gc=False):
     anchors: bool = False
     upfront_shutdown: bool = False
     shutdown_anysegwit: bool = False
+    simple_close: bool = False
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +82,7 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     feerate_per_kw: int
     channel_type: bytes
     is_announced: bool
+    upfront_shutdown_script: bytes = b""  # instead of the house's
 
 
 class AwaitingAccept(msgspec.Struct, frozen=True, gc=False):
@@ -105,6 +108,7 @@ class Agreed(msgspec.Struct, frozen=True, gc=False):
 class AwaitingCreated(msgspec.Struct, frozen=True, gc=False):
     peer_id: Point
     key_index: int
+    negotiated: Negotiated
     proposal: OpenChannel
     answer: AcceptChannel
 
@@ -139,9 +143,15 @@ def propose(
         first_per_commitment_point=secrets.per_commitment_point(0),
         channel_flags=ANNOUNCE_CHANNEL if wish.is_announced else 0,
         # open_channel.6: the record is there whenever the others are, empty if we promise nothing
-        upfront_shutdown_script=b"",
+        upfront_shutdown_script=_promise(
+            wish.upfront_shutdown_script or house.upfront_shutdown_script, negotiated
+        ),
         channel_type=wish.channel_type,
     )
+    if wish.upfront_shutdown_script and not proposal.upfront_shutdown_script:
+        raise UnacceptableOpening(
+            "upfront_shutdown_script", wish.upfront_shutdown_script.hex(), "is none that this peer honours"
+        )
     _check_money(proposal, negotiated)
     _check_type(proposal, negotiated)
     return AwaitingAccept(peer_id, key_index, house, negotiated, proposal), proposal
@@ -175,11 +185,11 @@ def accept(
         minimum_depth=house.minimum_depth_blocks,
         **_basepoint_fields(basepoints),
         first_per_commitment_point=secrets.per_commitment_point(0),
-        upfront_shutdown_script=b"",
+        upfront_shutdown_script=_promise(house.upfront_shutdown_script, negotiated),
         # accept_channel.1: exactly the type that was proposed
         channel_type=proposal.channel_type,
     )
-    return AwaitingCreated(peer_id, key_index, proposal, answer), answer
+    return AwaitingCreated(peer_id, key_index, negotiated, proposal, answer), answer
 
 
 def receive_accept(stage: AwaitingAccept, answer: AcceptChannel) -> Agreed:
@@ -319,8 +329,18 @@ def _check_type(proposal: OpenChannel, negotiated: Negotiated) -> None:
 
 def _check_upfront(script: bytes | None, negotiated: Negotiated) -> None:
     # open_channel.6: empty, or of a form that shutdown allows
-    if script and not is_shutdown_script(script, negotiated.shutdown_anysegwit):
+    if script and not _is_good_script(script, negotiated):
         raise UnacceptableOpening("upfront_shutdown_script", script.hex(), "is of no form that we pay to")
+
+
+def _is_good_script(script: bytes, negotiated: Negotiated) -> bool:
+    return is_shutdown_script(script, negotiated.shutdown_anysegwit, negotiated.simple_close)
+
+
+def _promise(script: bytes, negotiated: Negotiated) -> bytes:
+    """The script as far as this peer can be held to it; empty if not at all."""
+    # shutdown.3
+    return script if negotiated.upfront_shutdown and _is_good_script(script, negotiated) else b""
 
 
 def _check_money(proposal: OpenChannel, negotiated: Negotiated) -> None:
@@ -398,7 +418,8 @@ def _charter(stage: AwaitingAccept | AwaitingCreated, answer: AcceptChannel, out
         terms=Dual(_terms_of(ours), _terms_of(theirs)),
         basepoints=Dual(_basepoints_of(ours), _basepoints_of(theirs)),
         upfront_shutdown_scripts=Dual(
-            ours.upfront_shutdown_script or b"", theirs.upfront_shutdown_script or b""
+            _promise(ours.upfront_shutdown_script or b"", stage.negotiated),
+            _promise(theirs.upfront_shutdown_script or b"", stage.negotiated),
         ),
     )
 
