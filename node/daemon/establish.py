@@ -14,7 +14,13 @@ from node.daemon.peer import Peer
 from node.daemon.wallet import FundedTransaction, InsufficientFunds
 from wire.bitcoin.tx import OutPoint, TxOut
 from wire.codec import Message
-from wire.features import ANCHORS, LARGE_CHANNEL, OUR_INIT, SHUTDOWN_ANYSEGWIT, UPFRONT_SHUTDOWN_SCRIPT
+from wire.features import (
+    ANCHORS,
+    LARGE_CHANNEL,
+    SHUTDOWN_ANYSEGWIT,
+    SIMPLE_CLOSE,
+    UPFRONT_SHUTDOWN_SCRIPT,
+)
 from wire.messages.base import Error, said
 from wire.messages.channel import AcceptChannel, FundingCreated, FundingSigned, OpenChannel
 
@@ -231,13 +237,10 @@ def _temporary_id(message: Message) -> bytes:
 
 def _negotiated(peer: Peer) -> Negotiated:
     """What both our init and the peer's allow."""
-
-    def both(name: str) -> bool:
-        return OUR_INIT.has(name) and peer.features.has(name)
-
     return Negotiated(
-        large_channels=both(LARGE_CHANNEL),
-        anchors=both(ANCHORS),
-        upfront_shutdown=both(UPFRONT_SHUTDOWN_SCRIPT),
-        shutdown_anysegwit=both(SHUTDOWN_ANYSEGWIT),
+        large_channels=peer.agrees_on(LARGE_CHANNEL),
+        anchors=peer.agrees_on(ANCHORS),
+        upfront_shutdown=peer.agrees_on(UPFRONT_SHUTDOWN_SCRIPT),
+        shutdown_anysegwit=peer.agrees_on(SHUTDOWN_ANYSEGWIT),
+        simple_close=peer.agrees_on(SIMPLE_CLOSE),
     )

@@ -48,7 +48,7 @@ class FeeKeeper:
         """Look, and wait for the next block."""
         while True:
             estimate_per_kw = await self._chain.feerate_per_kw(SOON_BLOCKS)
-            self._switch.closing_feerate_per_kw = estimate_per_kw
+            self._switch.closings.feerate_per_kw = estimate_per_kw
             await self._switch.ask(lambda turn, rate=estimate_per_kw: self._propose(turn, rate))  # type: ignore[misc]
             await self._wake.wait()
             self._wake = trio.Event()

@@ -14,6 +14,7 @@ from htlc.channel import Channel, Phase
 from htlc.opening import ANCHORS_TYPE, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
+from node.daemon.closings import ClosingWish
 from node.daemon.fees import FeeKeeper
 from node.daemon.gossiper import Gossiper
 from node.daemon.invoices import (
@@ -35,7 +36,7 @@ from wire import bolt11
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
 from wire.crypto.secp256k1 import Point
-from wire.features import INVOICE, OUR_INIT
+from wire.features import INVOICE, OUR_INIT, Features
 from wire.messages.base import Init
 from wire.messages.gossip import (
     AnnouncementSignatures,
@@ -82,6 +83,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     to_self_delay_blocks: int = 144
     gossip_flush_seconds: float = 0.0
     is_reconnecting: bool = True
+    features: Features = OUR_INIT
+    upfront_shutdown_script: bytes = b""  # where every new channel's balance goes at its end
 
 
 class PortTaken(Exception):
@@ -112,6 +115,7 @@ class Node:
             chain_hash,
             minimum_depth_blocks=config.minimum_depth_blocks,
             to_self_delay_blocks=config.to_self_delay_blocks,
+            upfront_shutdown_script=config.upfront_shutdown_script,
         )
         self.switch = Switch(self.store, self.signer, self.wallet, house, config.toll, now)
         self.watcher = Watcher(self.switch, chain)
@@ -121,7 +125,7 @@ class Node:
         self.watcher.on_block.append(self.fee_keeper.note_block)
         self.payer = Payer(self.switch, self.gossiper.graph, now)
         self.caller = Caller(self.switch, self._call)
-        self._init = Init(features=OUR_INIT.to_bytes(), networks=(chain_hash,))
+        self._init = Init(features=config.features.to_bytes(), networks=(chain_hash,))
         self._custom: dict[int, CustomHandler] = {}
         self._nursery: trio.Nursery | None = None
         self.port = 0
@@ -279,13 +283,18 @@ class Node:
         wish = Wish(capacity_sat, push_msat, rate, channel_type, is_announced)
         return await self.switch.establishment.open(self._peer(peer_id), wish, rate)
 
-    async def close_channel(self, channel_id: bytes) -> None:
-        """Begin to close a channel together with its peer.
+    async def close_channel(
+        self, channel_id: bytes, script: bytes = b"", feerate_per_kw: int | None = None
+    ) -> None:
+        """Begin to close a channel together with its peer; our balance goes to `script`, or the wallet.
+
+        While the end waits for a block this may be asked again, for a higher fee or to another script,
+        if the peer has option_simple_close.
 
         Raises:
-            ChannelError: there is no open channel of that id.
+            ChannelError: there is no channel of that id, or it cannot be closed so now.
         """
-        await self.switch.close_channel(channel_id)
+        await self.switch.close_channel(channel_id, ClosingWish(script, feerate_per_kw))
 
     async def force_close(self, channel_id: bytes) -> None:
         """Close a channel alone, with our latest commitment; our balance comes after its delay.

@@ -15,7 +15,7 @@ import trio
 from node.daemon.signer import Signer
 from wire.codec import DecodeError, Message
 from wire.crypto.secp256k1 import InvalidPoint
-from wire.features import OUR_INIT, Features, MissingDependency, UnknownRequiredFeature, check_features
+from wire.features import Features, MissingDependency, UnknownRequiredFeature, check_features
 from wire.messages.base import Init, Ping, Pong, Unknown, Warning, said
 from wire.messages.catalogue import decode, encode
 from wire.noise import BadFrame, HandshakeFailed, Initiator, Responder, Transport
@@ -69,12 +69,14 @@ class Peer:
         node_id: bytes,
         stream: trio.SocketStream,
         transport: Transport,
+        our: Init,
         their: Init,
         early: list[bytes],
     ) -> None:
         self.node_id = node_id
         self._early = early  # what came in one read with init
         self.features: Features = their.all_features()
+        self._our_features: Features = our.all_features()
         self._stream, self._transport = stream, transport
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
@@ -86,6 +88,10 @@ class Peer:
         self.is_closing = False
         self.gone_because = "the connection ended"
         self.was_dismissed = False  # our user wished it gone
+
+    def agrees_on(self, feature: str) -> bool:
+        """Whether both its init and ours have the feature."""
+        return self._our_features.has(feature) and self.features.has(feature)
 
     # --- out
 
@@ -291,14 +297,14 @@ async def _introduce(stream: trio.SocketStream, transport: Transport, node_id: b
         # init.1
         raise Incompatible("its first message is not init")
     _check_compatible(their, init)
-    return Peer(node_id, stream, transport, their, messages[1:])
+    return Peer(node_id, stream, transport, init, their, messages[1:])
 
 
 def _check_compatible(their: Init, ours: Init) -> None:
     features = their.all_features()
     try:
         # init.3
-        check_features(features, OUR_INIT)
+        check_features(features, ours.all_features())
     except (UnknownRequiredFeature, MissingDependency) as error:
         raise Incompatible(str(error)) from None
     if their.networks and ours.networks and not set(their.networks) & set(ours.networks):

@@ -25,6 +25,7 @@ create table if not exists past_htlcs(channel_id blob, side integer, id integer,
     left integer not null, amount_msat integer not null, payment_hash blob not null,
     cltv_expiry integer not null, primary key(channel_id, side, id)) without rowid;
 create table if not exists resolutions(channel_id blob primary key, value blob not null) without rowid;
+create table if not exists closing_wishes(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists broadcasts(txid blob primary key, raw blob not null) without rowid;
 create table if not exists invoices(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
@@ -163,5 +164,9 @@ class Store:
         self.db.execute(f"insert or replace into {table} values(?, ?)", (key, _encode(value)))
 
     def values(self, table: str) -> Iterator[bytes]:
-        for row in self.db.execute(f"select value from {table}"):
-            yield row[0]
+        for _, value in self.items(table):
+            yield value
+
+    def items(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """The rows of one of those tables: key and encoded value."""
+        yield from self.db.execute(f"select * from {table}")

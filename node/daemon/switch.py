@@ -13,13 +13,14 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from htlc import closing, steps
+from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError
 from htlc.opening import House
 from htlc.reestablish import disconnected, receive_reestablish, reestablish
 from htlc.relay import Toll
 from htlc.steps import Climate
+from node.daemon.closings import Closings, ClosingWish
 from node.daemon.establish import Establishment
 from node.daemon.invoices import Invoices
 from node.daemon.ledger import Ledger
@@ -32,11 +33,12 @@ from node.daemon.turn import Turn, resume
 from node.daemon.wallet import Wallet
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
-from wire.features import SHUTDOWN_ANYSEGWIT
 from wire.messages.base import Error, Warning
 from wire.messages.channel import (
     AcceptChannel,
     ChannelReestablish,
+    ClosingComplete,
+    ClosingSig,
     ClosingSigned,
     FundingCreated,
     FundingSigned,
@@ -81,10 +83,8 @@ class Switch:
         self.live: set[bytes] = set()  # channels that are taken up on the present connection
         self.invoices, self.payments = Invoices(store, now), Payments(store, now)
         self.ledger, self.establishment = Ledger(store), Establishment(self)
-        self.resolver = Resolver(self)
-        self.wants_close: set[bytes] = set()
+        self.closings, self.resolver = Closings(self), Resolver(self)
         self.height = 0
-        self.closing_feerate_per_kw = 1000
         self.to_broadcast: deque[tuple[Transaction, ...]] = deque()
         self.on_channels_changed: list[Callable[[list[Channel]], None]] = []
         self._inbox: deque[tuple[Peer, Message] | Request[Any]] = deque()
@@ -228,11 +228,8 @@ class Switch:
     def _step(self, turn: Turn, peer: Peer, channel: Channel, message: Message) -> None:
         secrets = self.signer.channel_secrets(channel.charter.key_index)
         match message:
-            case Shutdown():
-                is_anysegwit = peer.features.has(SHUTDOWN_ANYSEGWIT)
-                turn.take(closing.receive_shutdown(channel, message, is_anysegwit))
-            case ClosingSigned():
-                turn.take(closing.receive_closing_signed(channel, message, secrets))
+            case Shutdown() | ClosingSigned() | ClosingComplete() | ClosingSig():
+                self.closings.receive(turn, peer, channel, message)
             case ChannelReestablish():
                 self._take_up(turn, channel, message)
             case _:
@@ -303,23 +300,20 @@ class Switch:
             self.live -= {c.id for c in self.channels.values() if c.charter.peer_id == peer.node_id}
             self.establishment.forget(peer.node_id)
 
+    def agrees_on(self, peer_id: bytes, feature: str) -> bool:
+        """Whether we are connected to the peer, and both init have the feature."""
+        peer = self.peers.get(peer_id)
+        return peer is not None and peer.agrees_on(feature)
+
     # --- what our user asks
 
-    async def close_channel(self, channel_id: bytes) -> None:
-        """Begin a cooperative close.
+    async def close_channel(self, channel_id: bytes, wish: ClosingWish) -> None:
+        """Begin a cooperative close; or while it waits for a block, offer another transaction.
 
         Raises:
-            ChannelError: there is no such channel, or it is closing already.
+            ChannelError: there is no such channel, or it cannot be closed so now.
         """
-
-        def act(turn: Turn) -> None:
-            channel = turn.channel(channel_id)
-            if channel is None or channel.phase not in (Phase.NORMAL, Phase.AWAITING_FUNDING):
-                raise ChannelError("there is no open channel with that id")
-            self.wants_close.add(channel_id)
-            turn.staged.setdefault(channel_id, channel)
-
-        await self.ask(act)
+        await self.ask(lambda turn: self.closings.begin(turn, channel_id, wish))
 
     async def force_close(self, channel_id: bytes) -> None:
         """Close a channel alone, with our latest commitment.

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from htlc import closing, steps
+from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch
 from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, Warn
@@ -252,17 +252,7 @@ class Turn:
                 secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
                 if steps.has_to_sign(channel) and channel.phase in _SIGNING:
                     self.take(steps.sign(channel, secrets))
-                self._advance_closing(channel_id)
-
-    def _advance_closing(self, channel_id: bytes) -> None:
-        channel = self.staged[channel_id]
-        is_wanted = channel_id in self.switch.wants_close and not channel.closing.scripts.local
-        may_now = channel.phase in _OPEN and not closing.has_unsigned_updates(channel)
-        if may_now and (is_wanted or closing.owes_shutdown(channel)):
-            self.take(closing.shut_down(channel, self.switch.new_script(self)))
-        if closing.may_negotiate(self.staged[channel_id]):
-            secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
-            self.take(closing.negotiate(self.staged[channel_id], secrets, self.switch.closing_feerate_per_kw))
+                self.switch.closings.advance(self, self.staged[channel_id])
 
 
 def resume(turn: Turn) -> None:
@@ -294,7 +284,6 @@ def resume(turn: Turn) -> None:
 
 
 _SIGNING = (Phase.NORMAL, Phase.SHUTTING_DOWN)
-_OPEN = (Phase.AWAITING_FUNDING, *_SIGNING)
 
 
 def _upstream(outcome: Outcome, shared_secret: bytes) -> Outcome:

@@ -102,11 +102,19 @@ class Network:
                 for opener, channel in zip(openers, self.channels, strict=True)
             ]
         )
-        await self._mine_when(self._all_spent)
+        await self._mine_when(self._all_closing)
         await _together([partial(node.wait_for_channels, _are_closed) for node in self.nodes.values()])
 
-    def _all_spent(self) -> bool:
-        return all(self.chain.regtest.mempool.is_spent(channel.funding) for channel in self.channels)
+    def _all_closing(self) -> bool:
+        """Whether the last transaction that each opener has to wait for is on its way."""
+        mempool = self.chain.regtest.mempool
+        for each in self.channels:
+            channel = self.nodes[each.names[0]].switch.channels[each.channel_id]
+            closing = channel.closing
+            is_waiting = channel.phase is not Phase.CLOSING or closing.offer is not None
+            if is_waiting or closing.transaction is None or closing.transaction.txid not in mempool:
+                return False
+        return True
 
     def balances_sat(self) -> dict[str, int]:
         """What each wallet holds on chain."""
