@@ -15,7 +15,7 @@ from htlc.channel import Channel
 from htlc.effects import SAVE, Alert, Lapse, ResolutionEffect, Settle
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, Fulfilled, Htlc, Rung
-from htlc.resolution_claims import Claim, preimage_for
+from htlc.resolution_claims import RECEIVED, Claim, preimage_for
 from htlc.resolution_identify import (
     Ending,
     Kind,
@@ -139,8 +139,12 @@ class _Reading:
 
     def _spend(self, output: Output, spender: Transaction, position: int) -> None:
         txin = spender.inputs[position]
-        spending = Spending(spender.txid, self.resolution.height, _is_ours(output, txin))
+        is_ours = _is_ours(output, txin)
+        spending = Spending(spender.txid, self.resolution.height, is_ours)
         self.outputs[output.outpoint] = _with(output, spending=spending)
+        if not is_ours and preimage_for(self.channel, output) is not None:
+            why = f"{output.value_sat} sat of HTLC {output.htlc_id} were taken before our claim confirmed"
+            self.effects.append(Alert(why))
         # b5-on-chain.4: whoever takes an HTLC by its preimage shows it to us
         self.preimages.update({sha256(item): item for item in txin.witness if len(item) == 32})
         second = self._second_stage(output, spender, position)
@@ -273,7 +277,7 @@ def _is_done(resolution: Resolution, channel: Channel) -> bool:
 def _is_resolved(resolution: Resolution, channel: Channel, output: Output) -> bool:
     if output.spending is not None:
         return resolution.is_buried(output.spending.height)
-    if output.kind in (Kind.RECEIVED, Kind.RECEIVED_IN_THEIRS) and preimage_for(channel, output) is None:
+    if output.kind in RECEIVED and preimage_for(channel, output) is None:
         # theirs again, and nobody who could show us the preimage is left
         return resolution.is_buried(output.cltv_expiry)
     return output.kind is Kind.OPAQUE or output.outpoint in resolution.left

@@ -83,7 +83,7 @@ class Scene(msgspec.Struct, frozen=True):
 
 
 _SWEPT = (Kind.TO_LOCAL, Kind.TO_REMOTE)
-_STAGED = (Kind.OFFERED, Kind.RECEIVED)
+RECEIVED = (Kind.RECEIVED, Kind.RECEIVED_IN_THEIRS)
 
 
 def is_contested(output: Output) -> bool:
@@ -99,7 +99,7 @@ def locktime_of(output: Output) -> int:
 def preimage_for(channel: Channel, output: Output) -> bytes | None:
     """The preimage of an HTLC that we received, if it is ours to reveal."""
     # b5-on-chain.3: only one that we have decided to fulfil, which we do for irrevocable HTLCs alone
-    htlc = channel.htlcs.remote.get(output.htlc_id)
+    htlc = channel.htlcs.remote.get(output.htlc_id) if output.kind in RECEIVED else None
     return htlc.outcome.payment_preimage if htlc and isinstance(htlc.outcome, Fulfilled) else None
 
 

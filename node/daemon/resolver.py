@@ -48,8 +48,11 @@ class Resolver:
             self._take(turn, ResolutionStep(resolution, (Save(),)))
             self.pursue(turn, channel.id)
 
-    def connect(self, turn: "Turn", block: BlockConnected) -> None:
-        """A block: see what it does to channels, and publish what it makes ripe."""
+    def connect(self, turn: "Turn", block: BlockConnected, *, is_tip: bool = True) -> None:
+        """A block: see what it does to channels, and at the tip publish what it makes ripe.
+
+        Below the tip nothing is published: a block that we merely read late passed nothing over.
+        """
         touching = self._touching(turn, block)
         for channel_id in [*self.resolutions, *(new for new in touching if new not in self.resolutions)]:
             channel = turn.channel(channel_id)
@@ -58,13 +61,15 @@ class Resolver:
             if before is None:
                 before = Resolution(channel_id, self._switch.new_script(turn), block.height)
             secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
-            past = partial(self._switch.store.past_htlcs, channel_id)
+            past = partial(turn.past_htlcs, channel_id)
             transactions = touching.get(channel_id, ())
             self._take(turn, connected(before, channel, secrets, block.height, transactions, past))
-            self.pursue(turn, channel_id)
+            if is_tip:
+                self.pursue(turn, channel_id)
             if self.resolutions[channel_id].is_forgettable:
                 self._forget(turn, channel_id)
-        self._keep_deadlines(turn, block.height)
+        if is_tip:
+            self._keep_deadlines(turn, block.height)
 
     @staticmethod
     def _keep_deadlines(turn: "Turn", height: int) -> None:

@@ -328,5 +328,7 @@ class Switch:
             if channel is None or channel.phase in _ENDED:
                 raise ChannelError("there is no channel with that id that we can close alone")
             turn.fail_channel(channel, "closed at our user's wish")
+            # what both agreed on may wait for ever, so our user may have it both ways
+            self.resolver.fail(turn, channel)
 
         await self.ask(act)

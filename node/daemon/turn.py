@@ -40,6 +40,7 @@ class Turn:
         self.after: list[Callable[[], None]] = []
         self.broadcasts: list[tuple[Transaction, ...]] = []
         self.warned: list[tuple[bytes, bytes, str]] = []
+        self.gone: dict[bytes, list[Htlc]] = {}
 
     # --- staging
 
@@ -50,6 +51,11 @@ class Turn:
     def all_channels(self) -> list[Channel]:
         """Every channel as this turn has left it so far."""
         return list({**self.switch.channels, **self.staged}.values())
+
+    def past_htlcs(self, channel_id: bytes, remote_number: int) -> list[Htlc]:
+        """The settled HTLCs that a commitment of the peer contained, those of this turn too."""
+        gone = [h for h in self.gone.get(channel_id, ()) if h.entered <= remote_number < h.left]
+        return self.switch.store.past_htlcs(channel_id, remote_number) + gone
 
     def put(self, channel: Channel) -> None:
         """Stage a value that must be durable before this turn's messages leave."""
@@ -84,6 +90,7 @@ class Turn:
                 self.saved[channel_id] = None
                 if gone:
                     store = self.switch.store
+                    self.gone.setdefault(channel_id, []).extend(gone)
                     self.write(lambda: store.put_past(channel_id, gone))
             case Send(message=message):
                 self._send_for(channel_id, message)

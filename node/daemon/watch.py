@@ -51,6 +51,7 @@ class Watcher:
         self._switch, self._chain = switch, chain
         self._grown = trio.Event()
         self.on_block: list[Callable[[BlockConnected], None]] = []
+        self._tip_height = 0
         raw = switch.store.meta("followed")
         self._followed = msgspec.msgpack.decode(raw, type=Followed) if raw else None
 
@@ -63,15 +64,17 @@ class Watcher:
         self._tell()
         stream = self._chain.follow(self._followed.height + 1, self._followed.block_hash)
         async for event in stream:
-            await self._ask_for_feerates()
+            await self._look_around(event)
             await self._switch.ask(lambda turn, event=event: self._take(turn, event))  # type: ignore[misc]
             if isinstance(event, BlockConnected):
                 for callback in self.on_block:
                     callback(event)
             self._tell()
 
-    async def _ask_for_feerates(self) -> None:
-        """What confirmations cost, for the claims of channels that end on the chain."""
+    async def _look_around(self, event: BlockEvent) -> None:
+        """Where the tip is, and what confirmations cost for channels that end on the chain."""
+        if event.height > self._tip_height:
+            self._tip_height = (await self._chain.tip()).height
         resolver = self._switch.resolver
         if resolver.resolutions:
             soon = await self._chain.feerate_per_kw(2)
@@ -111,7 +114,7 @@ class Watcher:
         for position, transaction in enumerate(block.transactions):
             if by_txid and transaction.txid in by_txid:
                 self._funding_mined(turn, by_txid[transaction.txid], transaction, block.height, position)
-        switch.resolver.connect(turn, block)
+        switch.resolver.connect(turn, block, is_tip=block.height >= self._tip_height)
         for channel in live:
             self._deepen(turn, turn.channel(channel.id) or channel)
 

@@ -70,6 +70,9 @@ class _Turn:
     def all_channels(self) -> list[Channel]:
         return [self.player.channel]
 
+    def past_htlcs(self, channel_id: bytes, remote_number: int) -> list[Htlc]:
+        return self.player.store.past_htlcs(channel_id, remote_number)
+
     def put(self, channel: Channel) -> None:
         self.player.party.channel = channel
 
