@@ -45,6 +45,9 @@ class WireCall(msgspec.Struct, frozen=True):
         return bool(self.jsonrpc == "2.0")
 
 
+_UNREADABLE = WireCall(id=_NULL)
+
+
 class WireReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """A reply, in either framing: a field that is not set is not there."""
 
@@ -110,9 +113,9 @@ class Method:
         bound: dict[str, Any] = {}
         for place, parameter in enumerate(self.parameters, 1):
             raw = given.get(parameter.name)
-            if raw is None or bytes(raw) == b"null":
-                if parameter.is_required:
-                    raise RpcError(MISC_ERROR, self.usage)
+            if raw is None and parameter.is_required:
+                raise RpcError(MISC_ERROR, self.usage)
+            if raw is None or (bytes(raw) == b"null" and not parameter.is_required):
                 continue
             try:
                 bound[parameter.name] = parameter.decoder.decode(raw)
@@ -133,9 +136,9 @@ class Table:
         try:
             asked = msgspec.json.decode(body, type=list[msgspec.Raw] | WireCall)
         except msgspec.ValidationError:
-            return _alone(_failed(WireCall(), RpcError(PARSE_ERROR, "Top-level object parse error")))
+            return _alone(_failed(_UNREADABLE, RpcError(PARSE_ERROR, "Top-level object parse error")))
         except msgspec.DecodeError:
-            return _alone(_failed(WireCall(), RpcError(PARSE_ERROR, "Parse error")))
+            return _alone(_failed(_UNREADABLE, RpcError(PARSE_ERROR, "Parse error")))
         if isinstance(asked, WireCall):
             return _alone(await self._reply(asked))
         replies = [await self._reply_raw(raw) for raw in asked]
@@ -146,7 +149,7 @@ class Table:
         try:
             asked = msgspec.json.decode(raw, type=WireCall)
         except msgspec.ValidationError:
-            return _failed(WireCall(), RpcError(INVALID_REQUEST, "Invalid Request object"))
+            return _failed(_UNREADABLE, RpcError(INVALID_REQUEST, "Invalid Request object"))
         return await self._reply(asked)
 
     async def _reply(self, asked: WireCall) -> WireReply | None:
@@ -179,7 +182,7 @@ def _failed(asked: WireCall, error: RpcError) -> WireReply:
     told = {"code": error.code, "message": error.message}
     if asked.is_second:
         return WireReply("2.0", error=told, id=asked.id)
-    return WireReply(result=None, error=told, id=None if asked.id is msgspec.UNSET else asked.id)
+    return WireReply(result=None, error=told, id=asked.id)
 
 
 def _alone(reply: WireReply | None) -> tuple[int, bytes]:
