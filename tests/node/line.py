@@ -339,6 +339,17 @@ def bent(node: Node, bend: Callable[[Message], Message]) -> None:
     node.switch._release = bending  # type: ignore[method-assign]
 
 
+def silent(node: Node, kind: type[Message]) -> None:
+    """Let the node's turns keep back every message of a kind."""
+    release = node.switch._release
+
+    def keeping(turn: Turn) -> None:
+        turn.outgoing = [(to, message) for to, message in turn.outgoing if not isinstance(message, kind)]
+        release(turn)
+
+    node.switch._release = keeping  # type: ignore[method-assign]
+
+
 def takes_at_most(node: Node, most_msat: int) -> None:
     """Make a node say that it takes no more than this in flight."""
 
