@@ -7,7 +7,7 @@ from htlc.errors import UnexpectedMessage
 from htlc.ladder import Rung
 from htlc.reestablish import disconnected, reestablish
 from tests.bolt import bolt
-from tests.htlc.parties import Party, close, drain, hash_of, opened_channel, play
+from tests.htlc.parties import ONION, Party, close, drain, hash_of, opened_channel, play
 from wire.messages.catalogue import decode
 from wire.messages.channel import ChannelReady, UpdateAddHtlc
 from wire.units import Msat
@@ -113,3 +113,13 @@ def test_what_was_added_before_shutdown_arrived_may_still_come() -> None:
     assert said(alice) == ["ChannelReady", "Shutdown"]
     drain(alice, bob)
     assert len(alice.offers) == 1
+
+
+@bolt("reestablish.5")
+def test_an_onion_is_kept_while_it_may_have_to_be_said_again_or_read() -> None:
+    alice, bob = opened_channel()
+    onions = []
+    for moment in ("add>", "sig>", "<rev", "<sig", "rev>"):
+        play(moment, alice, bob)
+        onions.append((alice.channel.htlcs.local[0].onion, bob.channel.htlcs.remote[0].onion))
+    assert onions == [(ONION, ONION)] * 2 + [(None, ONION)] * 3
