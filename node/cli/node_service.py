@@ -55,6 +55,8 @@ async def _serve(options: NodeOptions) -> None:
         await _ready(chain)
         node, identity = node_of(options, chain)
         await nursery.start(node.run)
+        # a node that knows no height yet is of no use to anybody
+        await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
         general = GeneralCommands(node, identity)
         commands = Commands(general, ChannelCommands(node), PaymentCommands(node))
         general.commands = commands

@@ -257,7 +257,8 @@ class RpcServer:
         bound = socket.socket(socket.AF_UNIX)
         mask = os.umask(0o177)
         try:
-            bind_at(bound, self.path)
+            with short_name(self.path) as name:
+                bound.bind(name)
         finally:
             os.umask(mask)
         bound.listen()
@@ -284,14 +285,9 @@ class RpcServer:
             log.info("a client of the RPC sent no JSON")
 
 
-def bind_at(unbound: socket.socket, path: Path) -> None:
-    """Bind at a path however long: the system takes at most 108 bytes, so a long one is shortened."""
-    with _short(path) as name:
-        unbound.bind(name)
-
-
 @contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_name(path: Path) -> Iterator[str]:
+    """A name for a socket that is short enough for the system, which takes at most 108 bytes."""
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         yield str(path)
         return

@@ -7,6 +7,7 @@ import trio
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError
 from htlc.opening import ANCHORS_TYPE, FORMATS
+from htlc.resolution_claims import our_commitment
 from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
 from node.daemon.peer import PeerGone
@@ -165,12 +166,14 @@ class ChannelCommands:
         agreed = channel.closing.transaction
         if agreed is not None and channel.phase in (Phase.CLOSING, Phase.CLOSED, Phase.NEGOTIATING):
             return _ended("mutual", agreed)
-        commitments = [
-            transaction
-            for transaction in self._node.store.broadcasts()
-            if transaction.inputs[0].outpoint == channel.charter.funding_outpoint
-        ]
-        return _ended("unilateral", *commitments)
+        return _ended("unilateral", self._commitment(channel))
+
+    def _commitment(self, channel: Channel) -> Transaction:
+        """The one that closes a channel which was not closed together: ours, unless theirs was mined."""
+        resolution = self._node.switch.resolver.resolutions.get(channel.id)
+        if resolution is not None and resolution.spent is not None:
+            return resolution.spent.transaction
+        return our_commitment(channel, self._node.signer.channel_secrets(channel.charter.key_index))
 
     def _named(self, name: str) -> Channel:
         """The channel that a channel id, a short channel id or a peer's id stands for.

@@ -1,0 +1,183 @@
+"""`rill node` and `rill chain` as a user runs them: processes, sockets, signals, exit codes."""
+
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from node.daemon.rpc_client import NodeUnreachable
+from tests.node.backends import RillChain
+from tests.node.conftest import _free_port
+from tests.node.processes import READY, Program, RillNode, running, until
+
+CAPACITY_SAT = 10_000_000
+BURIED_BLOCKS = 6
+
+
+async def states(node: RillNode) -> set[str]:
+    return {channel["state"] for channel in (await node.call("listpeerchannels"))["channels"]}
+
+
+async def fund(chain: RillChain, node: RillNode) -> None:
+    chain.call("sendtoaddress", (await node.call("newaddr"))["bech32"], "0.2")
+    chain.call("generatetoaddress", 1, chain.call("getnewaddress"))
+
+    async def is_rich() -> bool:
+        return bool((await node.call("listfunds"))["outputs"])
+
+    await until(is_rich)
+
+
+async def join(chain: RillChain, a: RillNode, b: RillNode) -> None:
+    """Open a channel, and return when both can use it."""
+    known = await b.call("getinfo")
+    await a.call("connect", id=known["id"], host="127.0.0.1", port=known["binding"][0]["port"])
+    opened = await a.call("fundchannel", id=known["id"], amount=CAPACITY_SAT)
+
+    async def is_waiting() -> bool:
+        return opened["txid"] in chain.call("getrawmempool")
+
+    async def is_usable() -> bool:
+        return await states(a) == await states(b) == {"CHANNELD_NORMAL"}
+
+    await until(is_waiting)
+    chain.call("generatetoaddress", BURIED_BLOCKS, chain.call("getnewaddress"))
+    await until(is_usable)
+
+
+@pytest.mark.slow
+async def test_two_nodes_open_pay_restart_and_close(tmp_path: Path) -> None:
+    port = _free_port()
+    with running(tmp_path, port, "alice bob") as (chain, [alice, bob]):
+        assert stat.S_IMODE(alice.client.path.stat().st_mode) == 0o600
+        await fund(chain, alice)
+        await join(chain, alice, bob)
+        asked = await bob.call("invoice", amount_msat=1_000_000, label="one", description="x")
+        assert (await alice.call("pay", bolt11=asked["bolt11"]))["status"] == "complete"
+
+        # killed, and back: it reconnects without anybody's help
+        alice.end(signal.SIGKILL)
+        again = RillNode(tmp_path / "alice", port)
+        again.wait_for(READY)
+
+        async def is_connected() -> bool:
+            [channel] = (await again.call("listpeerchannels"))["channels"]
+            return bool(channel["reestablished"])
+
+        await until(is_connected)
+        asked = await bob.call("invoice", amount_msat=2_000_000, label="two", description="x")
+        await again.call("pay", bolt11=asked["bolt11"])
+        paid = (await bob.call("listinvoices"))["invoices"]
+        assert [row["amount_received_msat"] for row in paid] == [1_000_000, 2_000_000]
+
+        [channel] = (await bob.call("listpeerchannels"))["channels"]
+        closed = await bob.call("close", id=channel["channel_id"])
+        await ended(chain, again, bob, closed["txid"])
+        outputs = (await bob.call("listfunds"))["outputs"]
+        assert sum(coin["amount_msat"] for coin in outputs) == 3_000_000
+        assert (await again.call("stop")) == {"result": "Shutdown complete"}
+        assert again.code() == 0
+
+
+async def ended(chain: RillChain, a: RillNode, b: RillNode, txid: str) -> None:
+    async def is_waiting() -> bool:
+        return txid in chain.call("getrawmempool")
+
+    async def is_over() -> bool:
+        return await states(a) == await states(b) == {"ONCHAIN"}
+
+    await until(is_waiting)
+    chain.call("generatetoaddress", 1, chain.call("getnewaddress"))
+    await until(is_over)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_a_node_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    chain = RillChain(tmp_path / "chain", _free_port())
+    node = RillNode(tmp_path / "alice", chain.port)
+    node.wait_for(READY)
+    assert node.end(number) == 0
+    assert not node.client.path.exists()
+    with pytest.raises(NodeUnreachable):
+        await node.call("getinfo")
+    chain.close()
+
+
+@pytest.mark.slow
+def test_one_directory_has_one_node(tmp_path: Path) -> None:
+    chain = RillChain(tmp_path / "chain", _free_port())
+    first = RillNode(tmp_path / "alice", chain.port)
+    first.wait_for(READY)
+    second = RillNode(tmp_path / "alice", chain.port)
+    assert second.code() == 1
+    assert sentence(second).startswith("rill: ")
+    assert first.end() == 0
+    chain.close()
+
+
+def sentence(program: Program) -> str:
+    [line] = "".join(program.said).splitlines()
+    return line
+
+
+@pytest.mark.slow
+def test_a_missing_chain_is_one_sentence(tmp_path: Path) -> None:
+    node = RillNode(tmp_path / "alice", _free_port())
+    assert node.code() == 1
+    assert "no bitcoind answers" in sentence(node)
+
+
+@pytest.mark.slow
+def test_a_wrong_network_is_one_sentence(tmp_path: Path) -> None:
+    chain = RillChain(tmp_path / "chain", _free_port())
+    node = RillNode(tmp_path / "alice", chain.port, "--network=bitcoin")
+    assert node.code() == 1
+    assert "for bitcoin, but its bitcoind follows the chain 'regtest'" in sentence(node)
+    chain.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["node", "--network=mainnet"],
+        ["node", "--bitcoin-rpcuser=u"],
+        ["node", "--nosuch"],
+        ["chain", "--rpcpassword=p"],
+        ["chain", "--port=x"],
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(arguments: list[str]) -> None:
+    program = Program(*arguments)
+    assert program.code() == 2
+    assert sentence(program).startswith("rill: ")
+
+
+@pytest.mark.slow
+def test_a_chain_in_use_is_one_sentence(tmp_path: Path) -> None:
+    chain = RillChain(tmp_path / "chain", _free_port())
+    for arguments in ([f"--datadir={tmp_path / 'chain'}", "--port=0"], [f"--port={chain.port}"]):
+        program = Program("chain", *arguments)
+        assert program.code() == 1
+        assert sentence(program).startswith("rill: ")
+    chain.close()
+
+
+@pytest.mark.slow
+async def test_a_node_outlives_its_chain(tmp_path: Path) -> None:
+    port = _free_port()
+    chain = RillChain(tmp_path / "chain", port)
+    node = RillNode(tmp_path / "alice", port)
+    node.wait_for(READY)
+    chain.close()
+    assert (await node.call("getinfo"))["blockheight"] == 150
+    chain = RillChain(tmp_path / "chain", port)
+    chain.call("generatetoaddress", 2, chain.call("getnewaddress"))
+
+    async def has_followed() -> bool:
+        return bool((await node.call("getinfo"))["blockheight"] == 152)
+
+    await until(has_followed)
+    assert node.end() == 0
+    chain.close()

@@ -1,0 +1,374 @@
+"""The node's RPC: framing, parameters, and the replies' fields as Core Lightning documents them."""
+
+import json
+import socket
+import stat
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.daemon.node import Node
+from node.daemon.rpc import Commands, NoJson, RpcServer, Splitter, filtered, short_name
+from node.daemon.rpc_channels import ChannelCommands
+from node.daemon.rpc_client import NodeClient, NodeUnreachable
+from node.daemon.rpc_general import GeneralCommands, Identity
+from node.daemon.rpc_parameters import AmountMsat, CommandFailed, Kind
+from node.daemon.rpc_payments import PaymentCommands
+from tests.node.line import Network, line, network
+from wire.bitcoin.address import script_of
+from wire.units import Sat
+
+STRANGER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+
+
+def commands_of(node: Node) -> Commands:
+    general = GeneralCommands(node, Identity(node.config.directory, node.config.alias))
+    commands = Commands(general, ChannelCommands(node), PaymentCommands(node))
+    general.commands = commands
+    return commands
+
+
+class Client:
+    """Calls the commands of one node, through their bytes."""
+
+    def __init__(self, node: Node) -> None:
+        self.node, self._commands = node, commands_of(node)
+
+    async def reply(self, method: str, params: Any = None, **more: Any) -> dict[str, Any]:
+        asked = {"jsonrpc": "2.0", "id": "test:1", "method": method, "params": params or {}, **more}
+        raw = await self._commands.answer(json.dumps(asked).encode())
+        assert raw is not None
+        assert raw.endswith(b"}\n\n")
+        reply: dict[str, Any] = json.loads(raw)
+        assert (reply["jsonrpc"], reply["id"]) == ("2.0", "test:1")
+        return reply
+
+    async def call(self, method: str, **params: Any) -> Any:
+        reply = await self.reply(method, params)
+        assert "error" not in reply, reply
+        return reply["result"]
+
+    async def code(self, method: str, params: Any = None) -> int:
+        return int((await self.reply(method, params))["error"]["code"])
+
+
+@asynccontextmanager
+async def clients(directory: Path, names: str) -> AsyncIterator[tuple[Network, list[Client]]]:
+    async with line(directory, names) as net:
+        yield net, [Client(net[name]) for name in names.split()]
+
+
+# --- framing
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text() | st.lists(st.integers())), max_size=5), st.data())
+def test_requests_are_cut_apart_wherever_they_are_cut(
+    objects: Sequence[dict[str, Any]], data: st.DataObject
+) -> None:
+    gap = data.draw(st.sampled_from(["", " ", "\n", "\n\n"]))
+    stream = gap.join(json.dumps(each, ensure_ascii=False) for each in objects).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    splitter, found = Splitter(), []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        found += list(splitter.feed(stream[start:end]))
+    assert [json.loads(raw) for raw in found] == list(objects)
+
+
+@pytest.mark.parametrize("stream", [b"3", b"[]", b'"x"', b"{}x"])
+def test_what_is_no_object_ends_the_connection(stream: bytes) -> None:
+    with pytest.raises(NoJson):
+        list(Splitter().feed(stream))
+
+
+def test_a_filter_keeps_what_it_names() -> None:
+    result = {"channels": [{"state": "A", "peer": {"id": 1, "x": 2}}, {"state": "B"}], "more": 1}
+    wanted = {"channels": [{"state": True, "peer": {"id": True}}], "missing": True}
+    assert filtered(result, wanted) == {"channels": [{"state": "A", "peer": {"id": 1}}, {"state": "B"}]}
+
+
+async def test_the_socket_is_its_owners_alone_and_goes_with_the_node(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice") as net:
+        path = tmp_path / ("d" * 90) / "lightning-rpc"
+        path.parent.mkdir()
+        path.touch()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(RpcServer(path, commands_of(net["alice"])).run)
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            stream = connected(path)
+            await stream.send_all(b'{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}{"id":"2",')
+            await stream.send_all(b'"jsonrpc":"2.0","method":"nosuch","params":{}}')
+            raw = b""
+            while raw.count(b"\n\n") < 2:
+                raw += await stream.receive_some()
+            replies = {reply["id"]: reply for reply in map(json.loads, raw.split(b"\n\n")[:2])}
+            assert replies[1]["result"]["id"] == net["alice"].node_id.hex()
+            assert replies["2"]["error"]["code"] == -32601
+            await stream.send_all(b"no json")
+            assert await stream.receive_some() == b""
+            nursery.cancel_scope.cancel()
+        assert not path.exists()
+
+
+def connected(path: Path) -> trio.SocketStream:
+    unconnected = socket.socket(socket.AF_UNIX)
+    with short_name(path) as name:
+        unconnected.connect(name)
+    return trio.SocketStream(trio.socket.from_stdlib_socket(unconnected))
+
+
+async def test_a_client_calls_and_is_told_what_went_wrong(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice") as net:
+        client = NodeClient(tmp_path)
+        with pytest.raises(NodeUnreachable):
+            await client.call("getinfo")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(RpcServer(client.path, commands_of(net["alice"])).run)
+            assert (await client.call("getinfo"))["id"] == net["alice"].node_id.hex()
+            with pytest.raises(CommandFailed) as refused:
+                await client.call("connect", id=STRANGER)
+            assert refused.value.code == 400
+            nursery.cancel_scope.cancel()
+
+
+# --- parameters
+
+
+async def test_parameters_come_by_position_or_name(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice") as net:
+        client = Client(net["alice"])
+        for number, params in enumerate(
+            ([1000, "a", "x"], {"amount_msat": "1sat", "label": "b", "description": "x"})
+        ):
+            reply = await client.reply("invoice", params)
+            assert reply["result"]["created_index"] == number + 1
+        assert await client.code("invoice", [1]) == -32602
+        assert await client.code("invoice", [1, 2, 3, 4, 5, 6, 7, 8]) == -32602
+        assert await client.code("invoice", {"amount": 1}) == -32602
+        assert await client.code("getinfo", {"x": 1}) == -32602
+        assert await client.code("get_nothing") == -32601
+        assert await client.call("getinfo") == await client.call("getinfo", nothing=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount_msat"),
+    [
+        (5, 5),
+        ("5", 5),
+        ("5msat", 5),
+        ("5sat", 5000),
+        ("1.5sat", 1500),
+        ("0.00000001btc", 1000),
+        ("2btc", 2 * 10**11),
+    ],
+)
+def test_amounts_are_read_in_every_unit(text: Any, amount_msat: int) -> None:
+    assert kind(AmountMsat).of("amount_msat", text) == amount_msat
+
+
+@pytest.mark.parametrize(
+    "text", [-1, 1.5, "", "x", "1.5", "0.1msat", "-1sat", "sat", True, None, [], "1e3000btc", 10**20]
+)
+def test_what_is_no_amount_is_refused(text: Any) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        kind(AmountMsat).of("amount_msat", text)
+    assert (refused.value.code, refused.value.message[:11]) == (-32602, "amount_msat")
+
+
+def kind(annotated: Any) -> Kind:
+    found = annotated.__metadata__[0]
+    assert isinstance(found, Kind)
+    return found
+
+
+async def test_check_and_help_know_every_command(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice") as net:
+        client = Client(net["alice"])
+        shown = (await client.call("help"))["help"]
+        assert {"command": "connect id [host] [port]"}.items() <= shown[3].items()
+        assert len(shown) >= 20
+        [alone] = (await client.call("help", command="pay"))["help"]
+        assert alone["command"].startswith("pay bolt11 [amount_msat]")
+        assert await client.call("check", command_to_check="newaddr") == {"command_to_check": "newaddr"}
+        assert await client.code("check", {"command_to_check": "pay"}) == -32602
+
+
+# --- replies
+
+# the fields that Core Lightning's schemas require, and those that its clients read all the same
+REQUIRED = {
+    "getinfo": "id alias color num_peers num_pending_channels num_active_channels num_inactive_channels "
+    "version lightning-dir blockheight network fees_collected_msat address binding our_features",
+    "newaddr": "bech32",
+    "connect": "id features direction address",
+    "fundchannel": "tx txid outnum channel_id channel_type",
+    "invoice": "bolt11 payment_hash payment_secret expires_at created_index",
+    "listinvoices": "label payment_hash status expires_at created_index description bolt11 amount_msat "
+    "pay_index amount_received_msat paid_at payment_preimage",
+    "pay": "payment_preimage destination payment_hash created_at parts amount_msat amount_sent_msat status",
+    "keysend": "payment_preimage destination payment_hash created_at parts amount_msat amount_sent_msat "
+    "status",
+    "listpays": "payment_hash status destination created_at created_index completed_at bolt11 preimage "
+    "amount_msat amount_sent_msat label",
+    "listpeers": "id connected num_channels features",
+    "listpeerchannels": "peer_id peer_connected state opener features channel_type updates feerate "
+    "short_channel_id direction channel_id funding_txid funding_outnum private funding to_us_msat total_msat "
+    "fee_base_msat "
+    "fee_proportional_millionths dust_limit_msat their_reserve_msat our_reserve_msat spendable_msat "
+    "receivable_msat minimum_htlc_in_msat minimum_htlc_out_msat maximum_htlc_out_msat their_to_self_delay "
+    "our_to_self_delay "
+    "max_accepted_htlcs state_changes status htlcs reestablished",
+    "outputs": "txid output amount_msat scriptpubkey address status reserved blockheight",
+    "channels": "peer_id our_amount_msat amount_msat funding_txid funding_output connected state channel_id "
+    "short_channel_id",
+    "listchannels": "source destination short_channel_id direction public amount_msat message_flags "
+    "channel_flags active last_update base_fee_millisatoshi fee_per_millionth delay htlc_minimum_msat "
+    "htlc_maximum_msat features",
+    "listnodes": "nodeid alias color last_timestamp features addresses",
+    "getroute": "id channel direction amount_msat delay style",
+    "decode": "type valid currency created_at expiry payee amount_msat description min_final_cltv_expiry "
+    "payment_secret features payment_hash",
+    "close": "type tx txid txs txids",
+    "stop": "result",
+}
+
+
+def check(method: str, result: dict[str, Any]) -> dict[str, Any]:
+    missing = set(REQUIRED[method].split()) - result.keys()
+    assert not missing, f"{method} lacks {missing}"
+    return result
+
+
+async def test_a_network_is_opened_paid_over_and_closed_by_commands(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice bob") as net:
+        alice, bob = Client(net["alice"]), Client(net["bob"])
+        await fund(net, alice)
+        await open_channel(net, alice, bob)
+        await pay(alice, bob)
+        await read_everything(alice, bob)
+        await close(net, alice, bob)
+
+
+async def fund(net: Network, client: Client) -> None:
+    address = check("newaddr", await client.call("newaddr"))["bech32"]
+    await net.chain.fund(script_of(address, "regtest"), Sat(11_000_000))
+    await net.follow()
+    [coin] = (await client.call("listfunds"))["outputs"]
+    assert check("outputs", coin)["amount_msat"] == 11_000_000_000
+
+
+async def open_channel(net: Network, alice: Client, bob: Client) -> None:
+    him = check("getinfo", await bob.call("getinfo"))
+    assert await alice.code("fundchannel", {"id": him["id"], "amount": "all"}) == 306
+    port = him["binding"][0]["port"]
+    reached = check("connect", await alice.call("connect", id=f"{him['id']}@127.0.0.1:{port}"))
+    assert (reached["id"], reached["direction"]) == (him["id"], "out")
+    assert await alice.code("fundchannel", {"id": him["id"], "amount": "1btc"}) == 301
+    opened = check(
+        "fundchannel", await alice.call("fundchannel", id=him["id"], amount="all", push_msat="1000000sat")
+    )
+    assert opened["channel_type"]["names"] == ["static_remotekey/even", "anchors/even"]
+    await net.chain.wait_for_mempool(lambda chain: len(chain.regtest.mempool) == 1)
+    [waiting] = (await alice.call("listpeerchannels"))["channels"]
+    assert waiting["state"] == "CHANNELD_AWAITING_LOCKIN"
+    await net.mine(6)
+    await net.wait_for_usable()
+    await net.wait_for_gossip()
+    [channel] = (await alice.call("listpeerchannels", id=him["id"]))["channels"]
+    check("listpeerchannels", channel)
+    assert (channel["state"], channel["opener"]) == ("CHANNELD_NORMAL", "local")
+    assert channel["to_us_msat"] == channel["total_msat"] - 1_000_000_000
+    [funds] = (await bob.call("listfunds"))["channels"]
+    assert check("channels", funds)["our_amount_msat"] == 1_000_000_000
+
+
+async def pay(alice: Client, bob: Client) -> None:
+    asked = check("invoice", await bob.call("invoice", amount_msat=50_000, label="one", description="a film"))
+    assert await bob.code("invoice", [1, "one", "again"]) == 900
+    read = check("decode", await alice.call("decode", string=asked["bolt11"]))
+    assert (read["amount_msat"], read["description"], read["payee"]) == (
+        50_000,
+        "a film",
+        bob.node.node_id.hex(),
+    )
+    async with trio.open_nursery() as nursery:
+        waited: list[Any] = []
+
+        async def wait() -> None:
+            waited.append(await bob.call("waitinvoice", label="one"))
+
+        nursery.start_soon(wait)
+        paid = check("pay", await alice.call("pay", bolt11=asked["bolt11"], label="mine"))
+    assert (paid["status"], paid["amount_sent_msat"]) == ("complete", 50_000)
+    again = await alice.call("pay", bolt11=asked["bolt11"])
+    assert again["payment_preimage"] == paid["payment_preimage"]
+    [row] = (await bob.call("listinvoices", label="one"))["invoices"]
+    assert check("listinvoices", row)["status"] == "paid"
+    assert waited == [row] == [await bob.call("waitanyinvoice")]
+    [mine] = (await alice.call("listpays", bolt11=asked["bolt11"]))["pays"]
+    assert check("listpays", mine)["preimage"] == row["payment_preimage"] == paid["payment_preimage"]
+    sent = check("keysend", await alice.call("keysend", destination=read["payee"], amount_msat=1234))
+    assert sent["amount_msat"] == 1234
+    assert len((await bob.call("listinvoices"))["invoices"]) == 2
+
+
+async def read_everything(alice: Client, bob: Client) -> None:
+    him = bob.node.node_id.hex()
+    [hop] = (await alice.call("getroute", id=him, amount_msat=1000, riskfactor=1))["route"]
+    assert (check("getroute", hop)["id"], hop["amount_msat"], hop["delay"]) == (him, 1000, 9)
+    assert await alice.code("getroute", [STRANGER, 1000, 1]) == 205
+    edges = (await bob.call("listchannels"))["channels"]
+    assert len([check("listchannels", edge) for edge in edges]) == 2
+    nodes = (await bob.call("listnodes", id=him))["nodes"]
+    assert [check("listnodes", node)["alias"] for node in nodes] == ["bob"]
+    [peer] = (await alice.call("listpeers"))["peers"]
+    assert check("listpeers", peer)["num_channels"] == 1
+    reply = await alice.reply("getinfo", filter={"alias": True})
+    assert reply["result"] == {"alias": "alice"}
+    assert await alice.code("disconnect", [him]) == -1
+
+
+async def close(net: Network, alice: Client, bob: Client) -> None:
+    [channel] = (await alice.call("listpeerchannels"))["channels"]
+    closed = check("close", await alice.call("close", id=channel["short_channel_id"]))
+    assert closed["type"] == "mutual"
+    await net.chain.wait_for_mempool(lambda chain: chain.has(bytes.fromhex(closed["txid"])[::-1]))
+    await net.mine()
+    await net.wait_for_closed()
+    assert [c["state"] for c in (await bob.call("listpeerchannels"))["channels"]] == ["ONCHAIN"]
+    check("stop", await alice.call("stop"))
+
+
+async def test_a_silent_peer_is_left_alone_after_the_time_that_its_user_gives(tmp_path: Path) -> None:
+    async with clients(tmp_path, "alice bob") as (net, [alice, bob]):
+        await net.stop("bob")
+        closed = await alice.call("close", id=bob.node.node_id.hex(), unilateraltimeout=1)
+        assert closed["type"] == "unilateral"
+        assert len(closed["txids"]) == 1
+        [channel] = (await alice.call("listpeerchannels"))["channels"]
+        assert channel["state"] == "AWAITING_UNILATERAL"
+        assert await alice.code("close", {"id": STRANGER}) == -1
+
+
+async def test_payments_that_cannot_be_are_told_why(tmp_path: Path) -> None:
+    async with clients(tmp_path, "alice bob") as (net, [alice, bob]):
+        expired = await bob.call("invoice", amount_msat=1000, label="old", description="x", expiry=1)
+        anything = await bob.call("invoice", amount_msat="any", label="any", description="x")
+        much = await bob.call("invoice", amount_msat="1btc", label="much", description="x")
+        net.clock.seconds += 2
+        assert await alice.code("pay", {"bolt11": expired["bolt11"]}) == 207
+        assert await alice.code("pay", {"bolt11": anything["bolt11"]}) == -32602
+        assert await alice.code("pay", {"bolt11": "lnbcrt1"}) == -32602
+        assert await alice.code("pay", {"bolt11": much["bolt11"]}) == 205
+        assert await alice.code("keysend", [STRANGER, 1000]) == 205
+        paid = await alice.call("pay", bolt11=anything["bolt11"], amount_msat=777)
+        assert paid["amount_msat"] == 777
+        [row] = (await bob.call("listinvoices", label="old"))["invoices"]
+        assert row["status"] == "expired"
+        assert await bob.code("waitinvoice", ["old"]) == 903
+        assert await bob.code("waitinvoice", ["nosuch"]) == -1
