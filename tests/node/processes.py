@@ -28,7 +28,6 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "LC_ALL": "C"},
         )
         self.said: list[str] = []
 
