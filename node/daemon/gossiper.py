@@ -63,7 +63,7 @@ class Gossiper:
         self._theirs: dict[bytes, AnnouncementSignatures] = {}
         # by channel: whether it was announced, and whether usable, when we last said something of it
         self._updated: dict[bytes, tuple[bool, bool]] = {}
-        self._last_timestamp = 0
+        self._timestamps: dict[int | None, int] = {}  # by channel, and of the node
         switch.on_channels_changed.append(self._channels_changed)
 
     @property
@@ -80,6 +80,7 @@ class Gossiper:
 
     def peer_up(self, peer: Peer) -> None:
         """A connection is up."""
+        self._forget_signatures(peer)
         self._carry_out(self.router.connected(peer.node_id, peer.features, self._seconds()))
         self._consider_all()
 
@@ -87,9 +88,12 @@ class Gossiper:
         """A connection is down."""
         if peer.node_id not in self._switch.peers:
             self.router.disconnected(peer.node_id)
-            for channel in self._switch.channels.values():
-                if channel.charter.peer_id == peer.node_id:
-                    self._ours.pop(channel.id, None)
+
+    def _forget_signatures(self, peer: Peer) -> None:
+        # own-announcements.1: what was sent on another connection may never have arrived
+        for channel in self._switch.channels.values():
+            if channel.charter.peer_id == peer.node_id:
+                self._ours.pop(channel.id, None)
 
     def receive(self, peer: Peer, message: Message, raw: bytes) -> None:
         """A message of BOLT 7."""
@@ -253,9 +257,10 @@ class Gossiper:
         self._say_update(channel, short_channel_id)
         self._say_node()
 
-    def _timestamp(self) -> int:
-        self._last_timestamp = next_timestamp(self._seconds(), self._last_timestamp)
-        return self._last_timestamp
+    def _timestamp(self, short_channel_id: int | None = None) -> int:
+        timestamp = next_timestamp(self._seconds(), self._timestamps.get(short_channel_id, 0))
+        self._timestamps[short_channel_id] = timestamp
+        return timestamp
 
     def _say_update(self, channel: Channel, short_channel_id: int) -> None:
         is_announced = self._updated.get(channel.id, (False, False))[0]
@@ -269,7 +274,7 @@ class Gossiper:
             htlc_maximum_msat=toll.htlc_maximum_msat
             or channel.charter.terms.remote.max_htlc_value_in_flight_msat,
             is_disabled=not channel.is_usable,
-            timestamp=self._timestamp(),
+            timestamp=self._timestamp(short_channel_id),
         )
         try:
             policy = bounded(policy, channel.charter.funding_sat, theirs.max_htlc_value_in_flight_msat)
