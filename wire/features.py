@@ -226,6 +226,7 @@ OURS: Final = Features.of(
         LARGE_CHANNEL,
         ANCHORS,
         SHUTDOWN_ANYSEGWIT,
+        SIMPLE_CLOSE,
     ),
 )
 OUR_INIT: Final = in_context(OURS, "I")

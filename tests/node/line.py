@@ -27,6 +27,7 @@ from node.daemon.turn import Turn
 from wire.bitcoin.tx import OutPoint, Transaction, TxOut
 from wire.codec import Message
 from wire.crypto.hashes import sha256
+from wire.features import OUR_INIT, SIMPLE_CLOSE, Features
 from wire.units import Msat, Sat
 
 HOST = "127.0.0.1"
@@ -34,6 +35,7 @@ CAPACITY_SAT = Sat(10_000_000)
 PUSH_MSAT = Msat(5_000_000_000)
 FEES_SAT = 100_000
 ANNOUNCED_BLOCKS = 6
+WITHOUT_SIMPLE_CLOSE = OUR_INIT.without(SIMPLE_CLOSE)
 PATIENCE_SECONDS = 30
 
 
@@ -77,11 +79,18 @@ class WatchedChain(EmbeddedChain):
 class Network:
     """Nodes by name on one chain, and the channels that the test opened between them."""
 
-    def __init__(self, chain: WatchedChain, nursery: trio.Nursery, directory: Path, toll: Toll) -> None:
+    def __init__(
+        self,
+        chain: WatchedChain,
+        nursery: trio.Nursery,
+        directory: Path,
+        toll: Toll,
+        features: Features = OUR_INIT,
+    ) -> None:
         self.chain, self.clock = chain, Clock()
         self.nodes: dict[str, Node] = {}
         self.ids: dict[tuple[str, str], bytes] = {}
-        self._nursery, self._directory, self._toll = nursery, directory, toll
+        self._nursery, self._directory, self._toll, self._features = nursery, directory, toll, features
         self._scopes: dict[str, trio.CancelScope] = {}
         self._ended: dict[str, trio.Event] = {}
 
@@ -92,7 +101,13 @@ class Network:
 
     def make(self, name: str, **options: Any) -> Node:
         """A node that does not run yet."""
-        options = {"seed": sha256(name.encode()), "alias": name, "toll": self._toll, **options}
+        options = {
+            "seed": sha256(name.encode()),
+            "alias": name,
+            "toll": self._toll,
+            "features": self._features,
+            **options,
+        }
         config = NodeConfig(self._directory / name, **options)
         return Node(config, self.chain, self.clock)
 
@@ -363,13 +378,15 @@ def takes_at_most(node: Node, most_msat: int) -> None:
 
 
 @asynccontextmanager
-async def network(directory: Path, names: str = "", toll: Toll | None = None) -> AsyncIterator[Network]:
+async def network(
+    directory: Path, names: str = "", toll: Toll | None = None, features: Features = OUR_INIT
+) -> AsyncIterator[Network]:
     """A chain, and a running node for each name."""
     chain = WatchedChain()
     # a node that waits for ever shall fail its test, not stop the suite
     with chain, trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
-            net = Network(chain, nursery, directory, toll or Toll())
+            net = Network(chain, nursery, directory, toll or Toll(), features)
             await net.start(*names.split())
             yield net
             nursery.cancel_scope.cancel()
@@ -382,10 +399,11 @@ async def line(
     *,
     toll: Toll | None = None,
     tolls: Mapping[str, Toll] | None = None,
+    features: Features = OUR_INIT,
     **options: Any,
 ) -> AsyncIterator[Network]:
     """Nodes with a channel between each two neighbours, ready for payments."""
-    async with network(directory, toll=toll) as net:
+    async with network(directory, toll=toll, features=features) as net:
         for name in names.split():
             await net.start(name, **({"toll": tolls[name]} if tolls and name in tolls else {}))
         await net.join(pairwise(names.split()), **options)

@@ -12,7 +12,18 @@ from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from htlc.resolution_claims import our_commitment
 from node.daemon.paying import PaymentFailed
 from tests.bolt import bolt
-from tests.node.line import CAPACITY_SAT, PUSH_MSAT, Held, Network, bent, line, network, silent, until
+from tests.node.line import (
+    CAPACITY_SAT,
+    PUSH_MSAT,
+    WITHOUT_SIMPLE_CLOSE,
+    Held,
+    Network,
+    bent,
+    line,
+    network,
+    silent,
+    until,
+)
 from tests.node.payments import AMOUNT, failure_of
 from tests.node.test_durability import Death, die_at
 from wire.bitcoin.tx import OutPoint, Transaction
@@ -64,7 +75,7 @@ def fee_sat(channel: Channel, closing: Transaction) -> int:
 @pytest.mark.parametrize("channel_type", [STATIC_REMOTEKEY_TYPE, ANCHORS_TYPE])
 @pytest.mark.parametrize("closers", ["alice", "bob", "alice bob"])
 async def test_either_side_closes_to_the_satoshi(tmp_path: Path, closers: str, channel_type: bytes) -> None:
-    async with line(tmp_path, "alice bob", channel_type=channel_type) as net:
+    async with line(tmp_path, "alice bob", channel_type=channel_type, features=WITHOUT_SIMPLE_CLOSE) as net:
         await net.pay("alice", "bob", 1_234_567_891)
         await net.wait_for_quiet()
         before = {name: balance_sat(net, name) for name in ("alice", "bob")}
@@ -164,7 +175,7 @@ async def test_a_forward_into_a_channel_that_closes_is_failed(tmp_path: Path) ->
 @bolt("legacy-closing_signed.2")
 @pytest.mark.parametrize("push_msat", [0, 1, 293_999, 353_999])
 async def test_an_output_below_dust_is_left_out(tmp_path: Path, push_msat: int) -> None:
-    async with line(tmp_path, "alice bob", push_msat=Msat(push_msat)) as net:
+    async with line(tmp_path, "alice bob", push_msat=Msat(push_msat), features=WITHOUT_SIMPLE_CLOSE) as net:
         channel = net.channel("alice", "bob")
         before = balance_sat(net, "alice")
         await net["bob"].close_channel(channel.id)
@@ -179,7 +190,7 @@ async def test_an_output_below_dust_is_left_out(tmp_path: Path, push_msat: int) 
 @pytest.mark.parametrize("closer", ["alice", "bob"])
 @pytest.mark.parametrize("is_mined", [False, True])
 async def test_a_channel_that_is_not_ready_can_be_closed(tmp_path: Path, closer: str, is_mined: bool) -> None:
-    async with network(tmp_path, "alice bob") as net:
+    async with network(tmp_path, "alice bob", features=WITHOUT_SIMPLE_CLOSE) as net:
         await net.fund([("alice", CAPACITY_SAT + 100_000)])
         await net.connect("alice", "bob")
         channel = await net.open("alice", "bob")
@@ -255,7 +266,7 @@ async def close_and_die(net: Network, closer: str, name: str) -> None:
 async def test_a_commitment_is_no_cooperative_close_even_in_the_middle_of_one(
     tmp_path: Path, cheat: str
 ) -> None:
-    async with line(tmp_path, "alice bob") as net:
+    async with line(tmp_path, "alice bob", features=WITHOUT_SIMPLE_CLOSE) as net:
         victim = other(cheat)
         silent(net["alice"], ClosingSigned)
         channel = net.channel(cheat, victim)

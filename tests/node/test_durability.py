@@ -32,7 +32,8 @@ from wire.codec import Message
 from wire.messages.channel import (
     AcceptChannel,
     ChannelReady,
-    ClosingSigned,
+    ClosingComplete,
+    ClosingSig,
     CommitmentSigned,
     FundingSigned,
     OpenChannel,
@@ -97,8 +98,10 @@ class Witness:
                 )
             case Shutdown(channel_id=channel_id):
                 assert stored(self.node, channel_id).closing.scripts.local == message.scriptpubkey
-            case ClosingSigned(channel_id=channel_id):
+            case ClosingComplete(channel_id=channel_id):
                 assert stored(self.node, channel_id).closing.our_last_fee_sat == message.fee_satoshis
+            case ClosingSig(channel_id=channel_id):
+                assert stored(self.node, channel_id).closing.transaction is not None
 
 
 async def live_a_life(net: Network) -> None:
@@ -129,7 +132,7 @@ async def test_nothing_is_said_that_is_not_on_disk(tmp_path: Path) -> None:
         seen = sum((witness.seen for witness in witnesses), Counter[type[Message]]())
         for kind in (
             OpenChannel, AcceptChannel, FundingSigned, ChannelReady, UpdateAddHtlc, UpdateFulfillHtlc,
-            UpdateFailHtlc, CommitmentSigned, RevokeAndAck, Shutdown, ClosingSigned,
+            UpdateFailHtlc, CommitmentSigned, RevokeAndAck, Shutdown, ClosingComplete, ClosingSig,
         ):  # fmt: skip
             assert seen[kind] >= 2
 

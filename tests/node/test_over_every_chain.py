@@ -9,6 +9,7 @@ import trio
 
 from gossip.graph import Graph
 from htlc.channel import Channel, Phase
+from htlc.ladder import LOCAL
 from node.daemon.node import Node, NodeConfig
 from tests.node.backends import Backend
 from wire.bitcoin.tx import TxOut
@@ -70,11 +71,16 @@ class Line:
         for node in self.nodes:
             await node.wait_for_channels(are_quiet)
         for node in self.nodes[:-1]:
-            [channel] = [c for c in node.channels() if c.charter.opener == 0]
-            await node.close_channel(channel.id)
-        await self.mine_when(lambda waiting: len(waiting) == len(self.nodes) - 1, 1)
+            await node.close_channel(opened_by(node).id)
+        await self.mine_when(self.are_closing, 1)
         for node in self.nodes:
             await node.wait_for_channels(lambda channels: all(c.phase is Phase.CLOSED for c in channels))
+
+    def are_closing(self, waiting: set[bytes]) -> bool:
+        """Whether for each channel the transaction waits that its opener, who closes it, pays for."""
+        closings = [opened_by(node).closing for node in self.nodes[:-1]]
+        agreed = [closing.transaction for closing in closings if closing.offer is None]
+        return {closing.txid for closing in agreed if closing is not None} == waiting and len(agreed) == 4
 
     async def mine_when(self, is_so: Callable[[set[bytes]], bool], count: int) -> None:
         while not is_so(await self.backend.waiting()):  # noqa: ASYNC110 - a mempool tells nobody
@@ -99,6 +105,11 @@ async def line(backend: Backend, directory: Path) -> AsyncIterator[Line]:
             await nursery.start(node.run)
         yield Line(backend, nodes)
         nursery.cancel_scope.cancel()
+
+
+def opened_by(node: Node) -> Channel:
+    [channel] = [channel for channel in node.channels() if channel.charter.opener is LOCAL]
+    return channel
 
 
 def are_quiet(channels: list[Channel]) -> bool:
