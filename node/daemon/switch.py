@@ -51,6 +51,8 @@ log = logging.getLogger("rill.switch")
 T = TypeVar("T")
 MOST_EVENTS_PER_TURN = 2000
 MOST_WAITING_EVENTS = 10_000
+# what a neighbour just sent takes three rounds of the scheduler to get here: its writer, our reader, we
+GATHERING_ROUNDS = 4
 ALL_CHANNELS = bytes(32)
 _ENDED = (Phase.BEHIND, Phase.FAILED, Phase.CLOSED)
 
@@ -131,8 +133,17 @@ class Switch:
             if not self._inbox:
                 self._wake = trio.Event()
                 await self._wake.wait()
+            await self._gather()
             self._turn()
             await trio.lowlevel.checkpoint()
+
+    async def _gather(self) -> None:
+        """Return once nothing more comes in at once: what shares a turn shares its signatures and commit."""
+        known = 0
+        while known < len(self._inbox) < MOST_EVENTS_PER_TURN:
+            known = len(self._inbox)
+            for _ in range(GATHERING_ROUNDS):
+                await trio.lowlevel.checkpoint()
 
     def _turn(self) -> None:
         turn, requests = Turn(self), []
