@@ -316,11 +316,8 @@ class ServedMethods:
             script = self._script(address)
         except InvalidAddress:
             raise RpcError(NOT_FOUND, f"Invalid Bitcoin address: {address}") from None
-        amount_sat = amount * SAT_PER_BITCOIN
-        if amount_sat != int(amount_sat) or not 0 < amount_sat <= MAX_SAT:
-            raise RpcError(TYPE_ERROR, "Invalid amount")
         try:
-            [outpoint] = self._chain.faucet.pay([TxOut(Sat(int(amount_sat)), script)])
+            [outpoint] = self._chain.faucet.pay([TxOut(_sat(amount), script)])
         except FaucetEmpty:
             raise RpcError(INSUFFICIENT_FUNDS, "Insufficient funds") from None
         except Rejected as rejected:
@@ -483,6 +480,17 @@ def _hash(text: str, name: str) -> bytes:
         return txid_of_hex(text)
     except ValueError:
         raise RpcError(INVALID_PARAMETER, f"{name} must be hexadecimal string (not '{text}')") from None
+
+
+def _sat(amount: Decimal) -> Sat:
+    """The satoshis of an amount of bitcoin that somebody wants to send."""
+    # first of all that it is a number at all, and no astronomical one
+    if not (amount.is_finite() and 0 < amount <= MAX_SAT // SAT_PER_BITCOIN):
+        raise RpcError(TYPE_ERROR, "Invalid amount")
+    amount_sat = amount * SAT_PER_BITCOIN
+    if amount_sat != int(amount_sat):
+        raise RpcError(TYPE_ERROR, "Invalid amount")
+    return Sat(int(amount_sat))
 
 
 def _transaction(text: str) -> Transaction:

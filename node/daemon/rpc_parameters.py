@@ -5,8 +5,9 @@ when something else is given. Command lines send everything as text, so numbers 
 text too. Amounts are millisatoshi unless they say otherwise: 5, "5msat", "5sat", "0.00000005btc".
 """
 
+import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -17,6 +18,7 @@ from wire.units import MAX_MSAT, Msat, Sat
 
 INVALID_PARAMETERS = -32602
 
+_AMOUNT = re.compile(r"(?P<number>[0-9]{1,20}(\.[0-9]{1,20})?)(?P<unit>msat|sat|btc)")
 _MSAT_PER = {"msat": 1, "sat": 1000, "btc": 100_000_000_000}
 
 
@@ -42,7 +44,7 @@ class Kind(msgspec.Struct, frozen=True):
         """
         try:
             return self.read(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             token = msgspec.json.encode(value).decode()
             raise CommandFailed(
                 INVALID_PARAMETERS, f"{name}: should be {self.what}: invalid token '{token}'"
@@ -82,14 +84,11 @@ def _fail() -> Any:
 def _msat(value: object) -> Msat:
     if not isinstance(value, str) or value.isdigit():
         return _bounded(_integer(value))
-    unit = next((unit for unit in _MSAT_PER if value.endswith(unit)), "")
-    if not unit or (unit == "sat" and value.endswith("msat")):
+    found = _AMOUNT.fullmatch(value)
+    if found is None:
         raise ValueError
-    try:
-        amount = Decimal(value.removesuffix(unit)) * _MSAT_PER[unit]
-    except InvalidOperation:
-        raise ValueError from None
-    if amount != int(amount) or amount < 0:
+    amount = Decimal(found["number"]) * _MSAT_PER[found["unit"]]
+    if amount != int(amount):
         raise ValueError
     return _bounded(int(amount))
 

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from node.chain.embedded import EmbeddedChain
 from node.chain.http import MAX_BODY_BYTES
+from node.chain.served_methods import ServedMethods
 from tests.node.backends import CREDENTIALS, RillChain
 from tests.node.conftest import _free_port
 from tests.node.relay_ground import Bitcoind, RpcError, installed_bitcoind
@@ -246,6 +251,39 @@ def answered(status: int, body: bytes) -> tuple[int, Any]:
         if isinstance(reply, dict) and reply.get("error"):
             reply["error"] = reply["error"]["code"]
     return status, parsed
+
+
+# --- whatever is asked
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=70),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+LIKELY = st.sampled_from(
+    [NOWHERE, ADDRESS, "", "00", 0, 1, -1, 2**70, "0.1", "NaN", "1e999999", True, [], [NOWHERE]]
+)
+NOT_TRIED = {"stop", "waitfornewblock", "waitforblockheight", "generatetoaddress"}
+
+
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[ServedMethods]:
+    with EmbeddedChain(premined_blocks=101) as chain:
+        yield ServedMethods(chain)
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_no_request_brings_the_chain_down(in_process: ServedMethods, data: st.DataObject) -> None:
+    async def ask() -> None:
+        table = in_process.table
+        for name in sorted(table.methods.keys() - NOT_TRIED):
+            most = len(table.methods[name].parameters) + 1
+            parameters = data.draw(st.lists(LIKELY | JSON, max_size=most), label=name)
+            asked = json.dumps({"method": name, "params": parameters, "id": 1}).encode()
+            assert json.loads((await table.answer(asked))[1])["id"] == 1
+
+    trio.run(ask)
 
 
 # --- HTTP

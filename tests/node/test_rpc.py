@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.daemon.node import Node
@@ -172,7 +172,24 @@ def test_amounts_are_read_in_every_unit(text: Any, amount_msat: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [-1, 1.5, "", "x", "1.5", "0.1msat", "-1sat", "sat", True, None, [], "1e3000btc", 10**20]
+    "text",
+    [
+        -1,
+        1.5,
+        "",
+        "x",
+        "1.5",
+        "0.1msat",
+        "-1sat",
+        "sat",
+        True,
+        None,
+        [],
+        "1e3btc",
+        "infsat",
+        "nanmsat",
+        10**20,
+    ],
 )
 def test_what_is_no_amount_is_refused(text: Any) -> None:
     with pytest.raises(CommandFailed) as refused:
@@ -372,3 +389,47 @@ async def test_payments_that_cannot_be_are_told_why(tmp_path: Path) -> None:
         assert row["status"] == "expired"
         assert await bob.code("waitinvoice", ["old"]) == 903
         assert await bob.code("waitinvoice", ["nosuch"]) == -1
+
+
+# --- whatever is asked
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=70),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+LIKELY = st.sampled_from(
+    [
+        "",
+        "any",
+        "all",
+        "1sat",
+        "true",
+        1,
+        0,
+        -1,
+        2**70,
+        STRANGER,
+        STRANGER[2:],
+        "539268x845x1",
+        "lnbcrt1",
+        "x",
+    ]
+)
+NOT_TRIED = {"stop", "waitanyinvoice", "waitinvoice"}
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_no_request_brings_a_node_down(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def ask() -> None:
+        async with network(tmp_path_factory.mktemp("any"), "alice") as net:
+            commands = commands_of(net["alice"])
+            for name in sorted(commands.by_name.keys() - NOT_TRIED):
+                kinds = commands.by_name[name].kinds
+                params = data.draw(st.lists(LIKELY | JSON, max_size=len(kinds) + 1), label=name)
+                raw = await commands.answer(json.dumps({"id": 1, "method": name, "params": params}).encode())
+                assert raw is not None
+                assert b"internal error" not in raw
+
+    trio.run(ask)
