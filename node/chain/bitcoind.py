@@ -88,6 +88,14 @@ class Pruned(ChainTrouble):
         self.height = height
 
 
+class ChainRefused(ChainTrouble):
+    """It answers, but not to what we need of it."""
+
+    def __init__(self, refused: RpcError) -> None:
+        super().__init__(f"bitcoind refuses what this node needs of it: {refused.message} ({refused.code})")
+        self.code = refused.code
+
+
 class Overview(msgspec.Struct, frozen=True):
     """The part of `getblockchaininfo` that matters."""
 
@@ -200,8 +208,11 @@ class BitcoindChain:
         Raises:
             WrongNetwork, StillSyncing, Pruned, WrongCredentials, ChainUnavailable: it cannot.
         """
-        first = await self.client.call("getblockhash", 0, type=str)
-        overview = await self._overview()
+        try:
+            first = await self.client.call("getblockhash", 0, type=str)
+            overview = await self._overview()
+        except RpcError as refused:
+            raise ChainRefused(refused) from None
         if txid_of_hex(first) != CHAIN_HASH[self.network]:
             raise WrongNetwork(self.network, overview.chain)
         if overview.initialblockdownload and self.network != "regtest":
@@ -218,7 +229,11 @@ class BitcoindChain:
         return self._tells_of_blocks
 
     async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer, however long the backend is away; asked again after longer and longer pauses."""
+        """The answer, however long the backend is away; asked again after longer and longer pauses.
+
+        Raises:
+            ChainTrouble: it will not answer that.
+        """
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -227,6 +242,8 @@ class BitcoindChain:
                 if not self._is_away:
                     log.warning("the chain backend is away", extra={"why": str(away)})
                 self._is_away = True
+            except RpcError as refused:
+                raise ChainRefused(refused) from None
             else:
                 if self._is_away:
                     log.info("the chain backend is back")

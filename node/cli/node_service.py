@@ -8,7 +8,7 @@ import typer
 
 from node.chain.bitcoind import BitcoindChain, cookie_path
 from node.chain.http import Credentials
-from node.chain.interface import ChainTrouble
+from node.chain.interface import ChainTrouble, UnknownBlock
 from node.chain.rpc_client import StartingUp
 from node.cli.logs import start_logging
 from node.cli.node import NodeOptions
@@ -33,7 +33,7 @@ def serve_node(options: NodeOptions) -> int:
     start_logging(options.log_level, options.log_file)
     try:
         trio.run(_serve, options)
-    except (ChainTrouble, PortTaken, DatabaseInUse, Damaged) as refused:
+    except (ChainTrouble, UnknownBlock, PortTaken, DatabaseInUse, Damaged) as refused:
         typer.echo(f"rill: {refused}", err=True)
         return FAILED
     log.info("stopped")

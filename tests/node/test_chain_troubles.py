@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from node.chain.bitcoind import BitcoindChain, Pruned, StillSyncing, WrongNetwork, cookie_path
+from node.chain.bitcoind import BitcoindChain, ChainRefused, Pruned, StillSyncing, WrongNetwork, cookie_path
 from node.chain.embedded import EmbeddedChain
 from node.chain.http import Credentials, Reply, Request, serve_connection
 from node.chain.interface import BlockConnected, ChainTrouble, ChainUnavailable
@@ -128,6 +128,14 @@ async def test_it_has_pruned_what_is_needed() -> None:
 async def test_it_is_starting_up() -> None:
     async with answering(lambda *_: {"code": -28, "message": "Loading block index…"}) as port:
         assert "Loading" in await sentence_of(BitcoindChain(CREDENTIALS, port=port), StartingUp)
+
+
+async def test_it_does_not_know_a_method() -> None:
+    async with answering(lambda *_: {"code": -32601, "message": "Method not found"}) as port:
+        node = BitcoindChain(CREDENTIALS, port=port)
+        assert "Method not found" in await sentence_of(node, ChainRefused)
+        with pytest.raises(ChainRefused):
+            await node.tip()
 
 
 async def test_what_answers_is_no_bitcoind() -> None:

@@ -29,6 +29,17 @@ async def fund(chain: RillChain, node: RillNode) -> None:
     await until(is_rich)
 
 
+async def grow(chain: RillChain, node: RillNode) -> None:
+    """Mine a block, and return when the node has read it."""
+    chain.call("generatetoaddress", 1, chain.call("getnewaddress"))
+    height = chain.call("getblockcount")
+
+    async def has_followed() -> bool:
+        return bool((await node.call("getinfo"))["blockheight"] == height)
+
+    await until(has_followed)
+
+
 async def join(chain: RillChain, a: RillNode, b: RillNode) -> None:
     """Open a channel, and return when both can use it."""
     known = await b.call("getinfo")
@@ -138,6 +149,21 @@ def test_a_wrong_network_is_one_sentence(tmp_path: Path) -> None:
     chain.close()
 
 
+@pytest.mark.slow
+async def test_a_chain_that_was_made_anew_is_one_sentence(tmp_path: Path) -> None:
+    chain = RillChain(tmp_path / "chain", _free_port())
+    node = RillNode(tmp_path / "alice", chain.port)
+    node.wait_for(READY)
+    await grow(chain, node)
+    assert node.end() == 0
+    chain.close()
+    other = RillChain(tmp_path / "other", chain.port)
+    again = RillNode(tmp_path / "alice", other.port)
+    assert again.code() == 1
+    assert "not on any branch of this chain" in again.said[-1].splitlines()[-1]
+    other.close()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -173,11 +199,6 @@ async def test_a_node_outlives_its_chain(tmp_path: Path) -> None:
     chain.close()
     assert (await node.call("getinfo"))["blockheight"] == 150
     chain = RillChain(tmp_path / "chain", port)
-    chain.call("generatetoaddress", 2, chain.call("getnewaddress"))
-
-    async def has_followed() -> bool:
-        return bool((await node.call("getinfo"))["blockheight"] == 152)
-
-    await until(has_followed)
+    await grow(chain, node)
     assert node.end() == 0
     chain.close()
