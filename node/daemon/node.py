@@ -177,9 +177,12 @@ class Node:
 
     async def _keep(self, peer: Peer, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve a connection from its init to its end."""
-        self.switch.add_peer(peer)
-        self.gossiper.peer_up(peer)
+        stays = self.switch.add_peer(peer)
         task_status.started()
+        if not stays:
+            await peer.hang_up()
+            return
+        self.gossiper.peer_up(peer)
         try:
             await peer.run(self._on_message, self._custom)
         finally:

@@ -25,6 +25,7 @@ HANDSHAKE_SECONDS = 15
 PING_AFTER_SECONDS = 30
 DEAD_AFTER_SECONDS = 75
 LAST_WORDS_SECONDS = 3
+CROSSING_SECONDS = 5
 MOST_UNSENT_BYTES = 64 << 20
 BULK_UNSENT_BYTES = 1 << 20
 MOST_PONG_BYTES = 65532
@@ -88,10 +89,22 @@ class Peer:
         self.is_closing = False
         self.gone_because = "the connection ended"
         self.was_dismissed = False  # our user wished it gone
+        self.we_called = False
+        self._since_seconds = trio.current_time()
 
     def agrees_on(self, feature: str) -> bool:
         """Whether both its init and ours have the feature."""
         return self._our_features.has(feature) and self.features.has(feature)
+
+    def outlives(self, newer: "Peer", our_id: bytes) -> bool:
+        """Whether this connection stays although there is a newer one with the same peer.
+
+        A newer one usually means that the peer has lost the older. But when both sides call at
+        once, each would close what the other keeps; then the call of the lesser node id stays.
+        """
+        are_crossed = self.we_called is not newer.we_called and not self.is_closing
+        is_young = newer._since_seconds - self._since_seconds < CROSSING_SECONDS
+        return are_crossed and is_young and self.we_called is (our_id < self.node_id)
 
     # --- out
 
@@ -133,6 +146,10 @@ class Peer:
             self._scope.deadline = trio.current_time() + LAST_WORDS_SECONDS
             self._wake_writer.set()
             self.on_closing(self)
+
+    async def hang_up(self) -> None:
+        """Close at once; nothing was said but init."""
+        await trio.aclose_forcefully(self._stream)
 
     async def _write(self) -> None:
         while True:
@@ -249,7 +266,9 @@ async def call(stream: trio.SocketStream, signer: Signer, node_id: bytes, init: 
             await stream.send_all(initiator.act_one())
             last_act, transport = initiator.receive_act_two(await _exactly(stream, 50))
             await stream.send_all(last_act)
-            return await _introduce(stream, transport, node_id, init)
+            peer = await _introduce(stream, transport, node_id, init)
+            peer.we_called = True
+            return peer
     except _FAILED_GREETINGS as error:
         await trio.aclose_forcefully(stream)
         raise PeerGone(node_id, str(error) or "no answer") from None
@@ -267,6 +286,8 @@ async def answer(stream: trio.SocketStream, signer: Signer, init: Init) -> Peer:
             responder = Responder(signer.node_secret, secrets.token_bytes(32))
             await stream.send_all(responder.receive_act_one(await _exactly(stream, 50)))
             node_id, transport = responder.receive_act_three(await _exactly(stream, 66))
+            if node_id == signer.node_id:
+                raise Incompatible("it has our own key")
             return await _introduce(stream, transport, node_id, init)
     except _FAILED_GREETINGS as error:
         await trio.aclose_forcefully(stream)

@@ -293,16 +293,20 @@ class Switch:
 
     # --- peers come and go
 
-    def add_peer(self, peer: Peer) -> None:
-        """A connection is up; an older one to the same node is closed."""
+    def add_peer(self, peer: Peer) -> bool:
+        """A connection is up; of two to the same node one is closed. Whether this one stays."""
         older = self.peers.get(peer.node_id)
+        if older is not None and older.outlives(peer, self.signer.node_id):
+            return False
         if older is not None:
+            # framing-tlv.1
             older.close("replaced by a newer connection")
         self.peers[peer.node_id] = peer
         # what is said from now on could not arrive, so nothing more is offered there
         peer.on_closing = self.drop_peer
         self._inbox.append(Request(lambda turn: self._greet(turn, peer)))
         self._wake.set()
+        return True
 
     def drop_peer(self, peer: Peer) -> None:
         """A connection is down."""

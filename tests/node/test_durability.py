@@ -283,10 +283,11 @@ def fall_silent(net: Network, name: str) -> None:
     for peer in list(switch.peers.values()):
         peer.close("dead")
 
-    def die(peer: Peer) -> None:
+    def die(peer: Peer) -> bool:
         net.kill(name)
+        return False
 
-    switch.add_peer = switch.drop_peer = die  # type: ignore[method-assign]
+    switch.add_peer = switch.drop_peer = die  # type: ignore[method-assign,assignment]
 
 
 @bolt("reestablish.1", "reestablish.2", "reestablish.3", "reestablish.5", "reestablish.6")

@@ -421,3 +421,23 @@ async def test_an_opening_ends_with_its_connection(tmp_path: Path) -> None:
                 nursery.start_soon(call_again)
                 with pytest.raises(OpeningFailed), trio.fail_after(5):
                     await net["bob"].open_channel(first.node_id, Sat(100_000))
+
+
+@bolt("framing-tlv.1")
+async def test_two_nodes_that_call_each_other_at_once_keep_one_connection(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice bob") as net:
+        lesser = min(net.nodes.values(), key=lambda node: node.node_id)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(net.connect, "alice", "bob")
+            nursery.start_soon(net.connect, "bob", "alice")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        for node in net.nodes.values():
+            [peer] = node.switch.peers.values()
+            assert peer.we_called is (node is lesser)
+
+
+async def test_nobody_calls_himself(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice") as net:
+        with pytest.raises(PeerGone):
+            await net.connect("alice", "alice")
+        assert net["alice"].switch.peers == {}
