@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.chain import chain
+from node.cli.lab import lab
 from node.cli.node import node
 
 USAGE, INTERRUPTED = 2, 130
@@ -76,6 +77,7 @@ the account is printed to the satoshi. PATH is replaced if it exists.
 
 app.command()(chain)
 app.command()(node)
+app.add_typer(lab, name="lab")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,0 +1,28 @@
+"""Chaos among processes: nothing is stuck, nothing is missing, and a cheat loses everything."""
+
+import msgspec
+import pytest
+
+from node.cli.main import run
+
+
+@pytest.mark.slow
+def test_every_satoshi_survives_kills_cuts_reorganisations_and_a_cheat(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    code = run(["lab", "chaos", "--seed", "3", "--minutes", "0.2", "--nodes", "3", "--json"])
+    report = msgspec.json.decode(capfd.readouterr().out)
+    assert code == 0, report
+    assert report["conserved"]
+    assert report["difference_sat"] == 0
+    assert report["payments"]["stuck"] == 0
+    assert report["payments"]["sent"] > 0
+
+
+@pytest.mark.parametrize(("option", "value"), [("--nodes", "1"), ("--nodes", "99"), ("--minutes", "0")])
+def test_a_wrong_wish_is_one_sentence(option: str, value: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["lab", "chaos", option, value]) == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("rill: ")
+    assert said.err.count("\n") == 1
