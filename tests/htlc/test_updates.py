@@ -350,6 +350,33 @@ def test_the_opener_cannot_promise_a_fee_that_it_cannot_pay(channel_type: bytes)
 
 
 @bolt("update_fee.1")
+def test_our_own_commitment_must_bear_a_fee_too() -> None:
+    """HTLCs of 1,702 sat cost a fee on our side only, where the dust limit is lower."""
+    alice, bob = opened_channel(
+        capacity_sat=400_000,
+        push_msat=0,
+        channel_type=STATIC,
+        feerate_per_kw=1000,
+        house_of_bob=replaced_house(dust_limit_sat=Sat(1000)),
+    )
+    while spendable_msat(alice.channel) >= 1_702_000:
+        alice.offer(1_702_000)
+    alice.offer(spendable_msat(alice.channel))
+    drain(alice, bob)
+    assert [len(party.our_commitment().htlcs) for party in (alice, bob)] == [193, 0]
+    with pytest.raises(FeeRefused):
+        alice.change_fee(2030)
+    bob.receive(UpdateFee(bob.channel.id, 2030))
+
+
+@bolt("update_fee.1")
+def test_the_borders_of_reason_are_reasonable() -> None:
+    _, bob = opened_channel()
+    for feerate_per_kw in (253, 100_000):
+        bob.receive(UpdateFee(bob.channel.id, feerate_per_kw))
+
+
+@bolt("update_fee.1")
 def test_a_fee_counts_in_their_commitment_first() -> None:
     alice, bob = opened_channel()
 
