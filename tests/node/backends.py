@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from node.chain.bitcoind import BitcoindChain
 from node.chain.embedded import EmbeddedChain
@@ -71,6 +71,8 @@ class InProcess:
 class RillChain(Bitcoind):
     """`rill chain` as a process of its own, which answers as a bitcoind does."""
 
+    started: ClassVar[list[subprocess.Popen[str]]] = []
+
     def __init__(self, directory: Path, port: int) -> None:
         command = [
             sys.executable,
@@ -84,6 +86,7 @@ class RillChain(Bitcoind):
         ]
         access = ["--rpcuser", CREDENTIALS.user, "--rpcpassword", CREDENTIALS.password]
         self.process = subprocess.Popen([*command, *access], stdout=subprocess.PIPE, text=True)
+        self.started.append(self.process)
         assert self.process.stdout is not None
         self.greeting = [self.process.stdout.readline() for _ in range(2)]
         self.port = port

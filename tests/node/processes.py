@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 
@@ -21,6 +21,8 @@ LOOK_SECONDS = 0.02
 class Program:
     """A `rill` command that runs until it is ended."""
 
+    started: ClassVar[list[subprocess.Popen[str]]] = []
+
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "node.cli.main", *arguments]
         self._process = subprocess.Popen(
@@ -29,6 +31,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(self._process)
         self.said: list[str] = []
 
     def wait_for(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,17 @@ from tests.node.processes import READY, Program, RillNode, running, until
 
 CAPACITY_SAT = 10_000_000
 BURIED_BLOCKS = 6
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    for started in (Program.started, RillChain.started):
+        while started:
+            process = started.pop()
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 async def states(node: RillNode) -> set[str]:
