@@ -62,24 +62,24 @@ class Watcher:
             self._followed = Followed(tip.height, tip.block_hash)
         self._switch.height = self._followed.height
         self._tell()
+        await self._look_around(self._followed.height)
         stream = self._chain.follow(self._followed.height + 1, self._followed.block_hash)
         async for event in stream:
-            await self._look_around(event)
+            await self._look_around(event.height)
             await self._switch.ask(lambda turn, event=event: self._take(turn, event))  # type: ignore[misc]
             if isinstance(event, BlockConnected):
                 for callback in self.on_block:
                     callback(event)
             self._tell()
 
-    async def _look_around(self, event: BlockEvent) -> None:
-        """Where the tip is, and what confirmations cost for channels that end on the chain."""
-        if event.height > self._tip_height:
+    async def _look_around(self, height: int) -> None:
+        """Where the tip is, and from there, what confirmations cost."""
+        if height > self._tip_height:
             self._tip_height = (await self._chain.tip()).height
-        resolver = self._switch.resolver
-        if resolver.resolutions:
+        if height >= self._tip_height:
             soon = await self._chain.feerate_per_kw(2)
             later = await self._chain.feerate_per_kw(144)
-            resolver.market = Market(soon, later)
+            self._switch.resolver.market = Market(soon, later)
 
     async def wait_for_height(self, height: int) -> None:
         """Return once the node has read the chain to this height."""

@@ -110,6 +110,7 @@ class Player:
         self.settled: dict[int, Outcome | None] = {}
         self.published: dict[bytes, Transaction] = {}
         self.refused: list[tuple[Transaction, str]] = []
+        self._last: Resolution | None = None
         self.failed_for: list[str] = []
         self.failed_back: list[int] = []
         self.is_away = False
@@ -128,7 +129,10 @@ class Player:
 
     @property
     def resolution(self) -> Resolution:
-        return self.resolver.resolutions[self.channel.id]
+        """Where the end of the channel stands, or stood before it was forgotten."""
+        self._last = self.resolver.resolutions.get(self.channel.id, self._last)
+        assert self._last is not None, "the channel is on its way to the chain"
+        return self._last
 
     def give(self, transactions: tuple[Transaction, ...]) -> None:
         """Publish, as a node does: a refusal is noted and nothing more."""
@@ -143,6 +147,7 @@ class Player:
         turn = _Turn(self)
         does(cast(Turn, turn))
         turn.finish()
+        self._last = self.resolver.resolutions.get(self.channel.id, self._last)
 
     def follow(self) -> None:
         """Read the chain to its tip."""
