@@ -26,9 +26,11 @@ from node.daemon.invoices import (
 from node.daemon.paying import Payer, Payment, Wanted
 from node.daemon.peer import CustomHandler, Peer, PeerGone, answer, call
 from node.daemon.reconnect import Address, Caller, Unreachable
-from node.daemon.signer import Signer
+from node.daemon.signer import Signer, seed_in
 from node.daemon.store import Store
 from node.daemon.switch import Switch
+from node.daemon.tower_chronicle import SCHEMA as TOWER_SCHEMA
+from node.daemon.tower_client import tower_clients
 from node.daemon.wallet import SCHEMA as WALLET_SCHEMA
 from node.daemon.wallet import Balance, Wallet
 from node.daemon.watch import Watcher, broadcast_forever
@@ -83,6 +85,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     to_self_delay_blocks: int = 144
     gossip_flush_seconds: float = 0.0
     is_reconnecting: bool = True
+    watchtowers: tuple[Address, ...] = ()
     features: Features = OUR_INIT
     upfront_shutdown_script: bytes = b""  # where every new channel's balance goes at its end
 
@@ -106,8 +109,8 @@ class Node:
         """
         config.directory.mkdir(parents=True, exist_ok=True)
         self.config, self.chain, self._now = config, chain, now
-        self.signer = Signer(config.seed or _seed_in(config.directory))
-        self.store = Store(config.directory / "node.sqlite", WALLET_SCHEMA)
+        self.signer = Signer(config.seed or seed_in(config.directory))
+        self.store = Store(config.directory / "node.sqlite", WALLET_SCHEMA + TOWER_SCHEMA)
         self.wallet = Wallet(self.signer.wallet_seed, chain.network)
         self.wallet.load(self.store.db)
         chain_hash = CHAIN_HASH[chain.network]
@@ -126,6 +129,9 @@ class Node:
         self.payer = Payer(self.switch, self.gossiper.graph, now)
         self.caller = Caller(self.switch, self._call)
         self._init = Init(features=config.features.to_bytes(), networks=(chain_hash,))
+        self.tower_clients = tower_clients(self.switch, config.watchtowers, self._init)
+        for client in self.tower_clients:
+            self.watcher.on_block.append(client.note_block)
         self._custom: dict[int, CustomHandler] = {}
         self._nursery: trio.Nursery | None = None
         self.port = 0
@@ -148,6 +154,8 @@ class Node:
                 nursery.start_soon(broadcast_forever, self.switch, self.chain)
                 nursery.start_soon(self.gossiper.run)
                 nursery.start_soon(self.fee_keeper.run)
+                for client in self.tower_clients:
+                    nursery.start_soon(client.run)
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)
                 for transaction in self.store.broadcasts():
                     self.switch.to_broadcast.append((transaction,))
@@ -457,12 +465,3 @@ class Node:
             max_fee_msat=max_fee_msat,
         )
         return await self.payer.pay(wanted)
-
-
-def _seed_in(directory: Path) -> bytes:
-    """The seed that the directory holds, made at the first start and readable by its owner alone."""
-    path = directory / "seed"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
-    return path.read_bytes()

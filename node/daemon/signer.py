@@ -4,7 +4,9 @@ Every branch is a hash of the seed under its own tag, so that one leaked channel
 of another, and a seed alone restores every key.
 """
 
+import secrets
 from functools import lru_cache
+from pathlib import Path
 
 from htlc.keys import ChannelSecrets
 from wire.crypto import secp256k1
@@ -31,6 +33,10 @@ class Signer:
         """The seed of the on-chain wallet (BIP 32)."""
         return tagged_hash(b"rill/wallet", self._seed)
 
+    def alias(self, purpose: bytes) -> "Signer":
+        """Another identity of ours, which nobody can tell to be us."""
+        return Signer(tagged_hash(b"rill/alias/" + purpose, self._seed))
+
     def preimage(self, number: int) -> bytes:
         """A preimage that nobody else can guess, one for each number."""
         return sha256(tagged_hash(b"rill/preimage", self._seed), number.to_bytes(8, "big"))
@@ -45,3 +51,12 @@ def _secret(seed: bytes, purpose: str, number: int) -> bytes:
     while not secp256k1.is_secret(secret):  # one in 2^128
         secret = sha256(secret)
     return secret
+
+
+def seed_in(directory: Path) -> bytes:
+    """The seed that the directory holds, made at the first start and readable by its owner alone."""
+    path = directory / "seed"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()

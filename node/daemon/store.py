@@ -18,8 +18,8 @@ from htlc.ladder import Htlc, Side
 from wire.bitcoin.tx import Transaction, parse_transaction
 from wire.units import Msat
 
+META_SCHEMA = "create table if not exists meta(key text primary key, value blob not null) without rowid;"
 SCHEMA = """
-create table if not exists meta(key text primary key, value blob not null) without rowid;
 create table if not exists channels(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists past_htlcs(channel_id blob, side integer, id integer, entered integer not null,
     left integer not null, amount_msat integer not null, payment_hash blob not null,
@@ -56,11 +56,11 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_channel = msgspec.msgpack.Decoder(Channel).decode
 
 
-class Store:
-    """The node's database. Everything it writes is durable when `commit` returns."""
+class Database:
+    """A file that one process owns. Everything that is written is durable when `commit` returns."""
 
-    def __init__(self, path: Path, more_schema: str = "") -> None:
-        """Open or create the database.
+    def __init__(self, path: Path, schema: str) -> None:
+        """Open or create it.
 
         Raises:
             DatabaseInUse: another process has it.
@@ -73,7 +73,7 @@ class Store:
             self.db.execute("pragma locking_mode=exclusive")
             self.db.execute("pragma journal_mode=wal")
             self.db.execute("pragma synchronous=full")
-            self.db.execute(SCHEMA + more_schema)
+            self.db.execute(META_SCHEMA + schema)
         except (apsw.BusyError, apsw.LockedError):
             raise DatabaseInUse(path) from None
         except (apsw.NotADBError, apsw.CorruptError, apsw.CantOpenError, apsw.SQLError) as error:
@@ -102,6 +102,18 @@ class Store:
     def meta(self, key: str) -> bytes | None:
         row = self.db.execute("select value from meta where key = ?", (key,)).fetchone()
         return row[0] if row else None
+
+
+class Store(Database):
+    """The node's database."""
+
+    def __init__(self, path: Path, more_schema: str = "") -> None:
+        """Open or create the database.
+
+        Raises:
+            DatabaseInUse, Damaged: as of any database of ours.
+        """
+        super().__init__(path, SCHEMA + more_schema)
 
     def put_channel(self, channel: Channel) -> None:
         self.db.execute("insert or replace into channels values(?, ?)", (channel.id, _encode(channel)))

@@ -88,6 +88,7 @@ class Switch:
         self.closings, self.resolver = Closings(self), Resolver(self)
         self.height = 0
         self.to_broadcast: deque[tuple[Transaction, ...]] = deque()
+        self.on_turn: list[Callable[[Turn], None]] = []  # what else belongs into its commit
         self.on_channels_changed: list[Callable[[list[Channel]], None]] = []
         self._inbox: deque[tuple[Peer, Message] | Request[Any]] = deque()
         self._wake, self._has_room = trio.Event(), trio.Event()
@@ -155,6 +156,8 @@ class Switch:
             elif self._is_heard(turn, event[0]):
                 self._receive(turn, *event)
         turn.finish()
+        for callback in self.on_turn:
+            callback(turn)
         self._commit(turn)
         self._swap(turn)
         self._release(turn)
