@@ -39,28 +39,28 @@ class Tally(msgspec.Struct, frozen=True, gc=False):
 def tally(channel: Channel, owner: Side, extra: Htlc | None = None, floor: Floor = SIGNED_NEXT) -> Tally:
     """Count that side's next commitment, with one HTLC more if given."""
     feerate_per_kw = channel.feerate_in(owner, floor)
-    dust_limit_sat = channel.charter.terms[owner].dust_limit_sat
-    balance = [int(channel.settled_msat.local), int(channel.settled_msat.remote)]
-    pending, in_flight, untrimmed = [0, 0], [0, 0], 0
+    limits = channel.charter.format, channel.charter.terms[owner].dust_limit_sat, feerate_per_kw
+    pending, in_flight, moved, untrimmed = [0, 0], [0, 0], [0, 0], 0
     for proposer in (LOCAL, REMOTE):
         lowest_add, lowest_removal = floor.rung(proposer, owner), floor.rung(proposer.other, owner)
-        threshold_msat = trim_limit_msat(
-            channel.charter.format, dust_limit_sat, feerate_per_kw, proposer is owner
-        )
-        htlcs = list(channel.htlcs[proposer].values())
+        threshold_msat = trim_limit_msat(*limits, proposer is owner)
+        counted = flying_msat = moved_msat = 0
+        for htlc in channel.htlcs[proposer].values():
+            if htlc.outcome is None or htlc.outcome_rung < lowest_removal:
+                if htlc.rung >= lowest_add:
+                    counted += 1
+                    flying_msat += (amount_msat := htlc.amount_msat)
+                    if amount_msat >= threshold_msat:
+                        untrimmed += 1
+            elif isinstance(htlc.outcome, Fulfilled):
+                moved_msat += htlc.amount_msat
         if extra is not None and extra.proposer is proposer:
-            htlcs.append(extra)
-        for htlc in htlcs:
-            amount_msat = htlc.amount_msat
-            if htlc.outcome is not None and htlc.outcome_rung >= lowest_removal:
-                if isinstance(htlc.outcome, Fulfilled):
-                    balance[proposer] -= amount_msat
-                    balance[1 - proposer] += amount_msat
-            elif htlc.rung >= lowest_add or htlc is extra:
-                balance[proposer] -= amount_msat
-                in_flight[proposer] += amount_msat
-                pending[proposer] += 1
-                untrimmed += amount_msat >= threshold_msat
+            counted += 1
+            flying_msat += extra.amount_msat
+            untrimmed += extra.amount_msat >= threshold_msat
+        pending[proposer], in_flight[proposer], moved[proposer] = counted, flying_msat, moved_msat
+    settled, (ours, theirs) = channel.settled_msat, moved
+    balance = settled.local - in_flight[0] - ours + theirs, settled.remote - in_flight[1] - theirs + ours
     return Tally(owner, feerate_per_kw, Dual(*balance), Dual(*pending), Dual(*in_flight), untrimmed)
 
 

@@ -73,7 +73,7 @@ class Database:
             self.db.execute("pragma locking_mode=exclusive")
             self.db.execute("pragma journal_mode=wal")
             self.db.execute("pragma synchronous=full")
-            self.db.execute(META_SCHEMA + schema)
+            self.db.execute(f"begin; {META_SCHEMA + schema}; commit")
         except (apsw.BusyError, apsw.LockedError):
             raise DatabaseInUse(path) from None
         except (apsw.NotADBError, apsw.CorruptError, apsw.CantOpenError, apsw.SQLError) as error:
