@@ -14,14 +14,14 @@ from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from node.daemon.closings import BadDestination
 from node.daemon.turn import Turn
 from tests.bolt import bolt
-from tests.node.line import Network, bent, network, until
+from tests.node.line import WITHOUT_SIMPLE_CLOSE, Network, bent, network, until
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
-from wire.features import OUR_INIT, SIMPLE_CLOSE, UPFRONT_SHUTDOWN_SCRIPT, Features
+from wire.features import OUR_INIT, UPFRONT_SHUTDOWN_SCRIPT, Features
 from wire.messages.channel import ClosingComplete, ClosingSig, ClosingSigned, Shutdown
 from wire.units import Sat, sat
 
-SIMPLE, LEGACY = OUR_INIT.with_optional(SIMPLE_CLOSE), OUR_INIT.without(SIMPLE_CLOSE)
+SIMPLE, LEGACY = OUR_INIT, WITHOUT_SIMPLE_CLOSE
 P2TR, P2WSH = b"\x51\x20" + b"\x07" * 32, b"\x00\x20" + b"\x08" * 32
 OP_RETURN = b"\x6a\x06" + b"burned"
 both_formats = pytest.mark.parametrize(
