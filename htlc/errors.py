@@ -59,6 +59,12 @@ class TooMuchInFlight(Warn):
         super().__init__(f"{total_msat} msat would be in flight, {limit_msat} are allowed")
 
 
+class TooMuchDust(Warn):
+    def __init__(self, exposure_msat: Msat, limit_msat: Msat) -> None:
+        self.exposure_msat, self.limit_msat = exposure_msat, limit_msat
+        super().__init__(f"{exposure_msat} msat would have no output, {limit_msat} are allowed")
+
+
 class BelowReserve(Warn):
     def __init__(self, balance_msat: int, needed_msat: int) -> None:
         self.balance_msat, self.needed_msat = balance_msat, needed_msat

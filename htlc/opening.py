@@ -13,6 +13,7 @@ import msgspec
 
 from htlc.channel import Channel, Charter, Phase, Terms
 from htlc.closing import is_shutdown_script
+from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.errors import UnacceptableOpening, UnexpectedMessage
 from htlc.keys import Basepoints, ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Dual, Side
@@ -50,6 +51,7 @@ class House(msgspec.Struct, frozen=True, gc=False):
     htlc_minimum_msat: Msat = Msat(1)
     max_accepted_htlcs: int = MOST_HTLCS
     dust_limit_sat: Sat = Sat(LOWEST_DUST_LIMIT_SAT)
+    most_dust_exposure_msat: Msat = MOST_DUST_EXPOSURE_MSAT
     upfront_shutdown_script: bytes = b""  # where we promise to close to; empty: no promise
 
     def terms(self, funding_sat: Sat) -> Terms:

@@ -9,6 +9,7 @@ covers all that has gathered meanwhile.
 import msgspec
 
 from htlc.channel import Channel, Phase
+from htlc.dust import MOST_DUST_EXPOSURE_MSAT, check_dust, check_dust_of_all
 from htlc.effects import SAVE, Effect, Offer, Save, Send, Settle, Step
 from htlc.errors import (
     CannotAffordFee,
@@ -20,6 +21,7 @@ from htlc.errors import (
     NotRemovable,
     NotTheOpener,
     NotUsable,
+    TooMuchDust,
     UnexpectedMessage,
     UnknownHtlc,
     UnreasonableFeerate,
@@ -89,6 +91,8 @@ def offer(
     onion: bytes,
     origin: Origin,
     path_key: bytes | None = None,
+    *,
+    most_dust_msat: Msat = MOST_DUST_EXPOSURE_MSAT,
 ) -> Step:
     """Propose an HTLC to the peer.
 
@@ -102,6 +106,7 @@ def offer(
     htlc = _with(htlc, onion=onion, path_key=path_key)
     try:
         check_add(channel, htlc)
+        check_dust(channel, htlc, most_dust_msat)
     except Warn as broken:
         raise CannotOffer(broken) from None
     return Step(_added(channel, htlc), (Send(add_message(channel.id, htlc)),))
@@ -155,11 +160,14 @@ def decided(channel: Channel, htlc_id: int, shared_secret: bytes | None) -> Chan
     return _with_htlc(channel, _with(htlc, onion=None, shared_secret=shared_secret))
 
 
-def change_fee(channel: Channel, feerate_per_kw: int) -> Step:
+def change_fee(
+    channel: Channel, feerate_per_kw: int, *, most_dust_msat: Msat = MOST_DUST_EXPOSURE_MSAT
+) -> Step:
     """Propose another feerate for the commitments.
 
     Raises:
-        FeeRefused: we did not open the channel, or could not pay for it.
+        FeeRefused: we did not open the channel, could not pay for it, or would leave too many HTLCs
+            without an output.
     """
     if channel.charter.opener is not LOCAL:
         raise FeeRefused("the peer opened the channel")
@@ -169,7 +177,8 @@ def change_fee(channel: Channel, feerate_per_kw: int) -> Step:
     try:
         check_fee(changed, REMOTE)
         check_fee(changed, LOCAL, ALL_PROPOSED)
-    except CannotAffordFee as broken:
+        check_dust_of_all(changed, most_dust_msat)
+    except (CannotAffordFee, TooMuchDust) as broken:
         raise FeeRefused(str(broken)) from None
     return Step(changed, (Send(UpdateFee(channel.id, feerate_per_kw)),))
 

@@ -54,6 +54,7 @@ class FeeKeeper:
             self._wake = trio.Event()
 
     def _propose(self, turn: Turn, estimate_per_kw: int) -> None:
+        most_dust_msat = self._switch.house.most_dust_exposure_msat
         for channel in turn.all_channels():
             # update_fee.1: the opener alone changes the feerate
             is_ours = channel.charter.opener is LOCAL and channel.id in self._switch.live
@@ -63,7 +64,7 @@ class FeeKeeper:
             if not is_off(channel.feerate_per_kw, wanted):
                 continue
             try:
-                turn.take(steps.change_fee(channel, wanted))
+                turn.take(steps.change_fee(channel, wanted, most_dust_msat=most_dust_msat))
                 turn.saved[channel.id] = None
             except (FeeRefused, NotUsable) as refused:
                 log.info("a feerate stays", extra={"channel": channel.id.hex(), "why": str(refused)})

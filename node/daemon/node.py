@@ -11,6 +11,7 @@ import trio
 
 from gossip.graph import Graph
 from htlc.channel import Channel, Phase
+from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.opening import ANCHORS_TYPE, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
@@ -87,6 +88,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     is_reconnecting: bool = True
     watchtowers: tuple[Address, ...] = ()
     features: Features = OUR_INIT
+    most_dust_exposure_msat: Msat = MOST_DUST_EXPOSURE_MSAT
     upfront_shutdown_script: bytes = b""  # where every new channel's balance goes at its end
 
 
@@ -118,6 +120,7 @@ class Node:
             chain_hash,
             minimum_depth_blocks=config.minimum_depth_blocks,
             to_self_delay_blocks=config.to_self_delay_blocks,
+            most_dust_exposure_msat=config.most_dust_exposure_msat,
             upfront_shutdown_script=config.upfront_shutdown_script,
         )
         self.switch = Switch(self.store, self.signer, self.wallet, house, config.toll, now)

@@ -172,6 +172,7 @@ class Payer:
                 switch.height + first.cltv_blocks,
                 onion.packet,
                 Paid(row.id),
+                most_dust_msat=switch.house.most_dust_exposure_msat,
             )
             turn.take(step)
             turn.saved[channel.id] = None

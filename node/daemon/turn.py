@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from htlc import steps
 from htlc.channel import Channel, Phase
+from htlc.dust import check_dust
 from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch
-from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, Warn
+from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, TooMuchDust, Warn
 from htlc.ladder import Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
 from htlc.relay import Exit, Fail, Forward, Receive, Take, accept, decide, failed
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
@@ -125,6 +126,9 @@ class Turn:
         decision = decide(htlc, switch.signer.node_secret, switch.height, self.exit_of)
         channel = self.staged.get(channel_id) or switch.channels[channel_id]
         self.put(steps.decided(channel, htlc.id, decision.shared_secret))
+        if not isinstance(decision, Fail) and self._is_too_much_dust(channel, htlc):
+            failure = Failure(FailureCode.temporary_channel_failure)
+            decision = failed(decision.shared_secret, failure)
         match decision:
             case Forward():
                 self._forward(channel_id, htlc, decision)
@@ -132,6 +136,16 @@ class Turn:
                 self._receive(channel_id, htlc, decision)
             case Fail(outcome=outcome):
                 self.remove(channel_id, htlc.id, outcome)
+
+    def _is_too_much_dust(self, channel: Channel, htlc: Htlc) -> bool:
+        """Whether an HTLC of the peer brings more without output than we allow to be lost."""
+        # forwarding-safety.5: it was added without asking us, so it can only be failed back
+        try:
+            check_dust(channel, htlc, self.switch.house.most_dust_exposure_msat)
+        except TooMuchDust as broken:
+            log.info("too much dust", extra={"channel": channel.id.hex(), "why": str(broken)})
+            return True
+        return False
 
     def exit_of(self, short_channel_id: int) -> Exit | None:
         """Our channel of that id as somebody's next hop."""
@@ -155,6 +169,7 @@ class Turn:
                 forward.cltv_expiry,
                 forward.onion,
                 origin,
+                most_dust_msat=self.switch.house.most_dust_exposure_msat,
             )
         except (CannotOffer, NotUsable):
             update = forward.exit.channel_update
