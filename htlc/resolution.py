@@ -80,10 +80,10 @@ class ResolutionStep(msgspec.Struct, frozen=True):
     effects: tuple[ResolutionEffect, ...] = ()
 
 
-def went_to_chain(channel: Channel, script: bytes, height: int) -> Resolution:
-    """We fail the channel: `pursue` will publish our commitment."""
+def went_to_chain(resolution: Resolution) -> ResolutionStep:
+    """We fail the channel: `pursue` will publish our commitment while nothing else has closed it."""
     # b5-on-chain.2
-    return Resolution(channel.id, script, height, is_publishing=True)
+    return ResolutionStep(_with(resolution, is_publishing=True), (SAVE,))
 
 
 # Blocks
@@ -190,7 +190,7 @@ def disconnected(resolution: Resolution, height: int) -> ResolutionStep:
     undone = _with(resolution, height=height - 1, is_done=False)
     if resolution.spent is not None and resolution.spent.height == height:
         undone = _with(undone, spent=None, outputs=())
-        if resolution.spent.ending is not Ending.OURS or not resolution.is_publishing:
+        if resolution.spent.ending is not Ending.OURS:
             undone = _with(undone, undone=resolution.spent.transaction)
     else:
         undone = _with(undone, outputs=tuple(_before(resolution.outputs, height)))

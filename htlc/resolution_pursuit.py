@@ -95,10 +95,9 @@ def _patience_blocks(scene: Scene, output: Output) -> int:
 def _publish(
     resolution: Resolution, channel: Channel, secrets: ChannelSecrets, market: Market
 ) -> ResolutionStep:
-    if resolution.undone is not None:
-        return ResolutionStep(resolution, (Broadcast(resolution.undone),))
     if not resolution.is_publishing:
-        return ResolutionStep(resolution)
+        undone = resolution.undone
+        return ResolutionStep(resolution, (Broadcast(undone),) if undone is not None else ())
     commitment, child = our_commitment(channel, secrets), resolution.child
     stake_sat, is_urgent = _stake(channel, commitment)
     rate = _next_rate(child, market, resolution.height, is_urgent=is_urgent)

@@ -42,11 +42,13 @@ class Resolver:
 
     def fail(self, turn: "Turn", channel: Channel) -> None:
         """Go to chain with our latest commitment."""
-        if channel.id not in self.resolutions:
-            script = self._switch.new_script(turn)
-            resolution = went_to_chain(channel, script, self._switch.height)
-            self._take(turn, ResolutionStep(resolution, (Save(),)))
+        resolution = self.resolutions.get(channel.id) or self._new(turn, channel.id)
+        if not resolution.is_publishing:
+            self._take(turn, went_to_chain(resolution))
             self.pursue(turn, channel.id)
+
+    def _new(self, turn: "Turn", channel_id: bytes) -> Resolution:
+        return Resolution(channel_id, self._switch.new_script(turn), self._switch.height)
 
     def connect(self, turn: "Turn", block: BlockConnected, *, is_tip: bool = True) -> None:
         """A block: see what it does to channels, and at the tip publish what it makes ripe.
@@ -57,9 +59,7 @@ class Resolver:
         for channel_id in [*self.resolutions, *(new for new in touching if new not in self.resolutions)]:
             channel = turn.channel(channel_id)
             assert channel is not None, "a channel is never forgotten before its resolution"
-            before = self.resolutions.get(channel_id)
-            if before is None:
-                before = Resolution(channel_id, self._switch.new_script(turn), block.height)
+            before = self.resolutions.get(channel_id) or self._new(turn, channel_id)
             secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
             past = partial(turn.past_htlcs, channel_id)
             transactions = touching.get(channel_id, ())

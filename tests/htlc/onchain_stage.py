@@ -161,7 +161,8 @@ class Player:
         self.switch.height = block.height
         self.wallet.apply_block(block.height, block.transactions)
         self.store.put_past(self.channel.id, self.party.gone)
-        self.act(lambda turn: self.resolver.connect(turn, block))
+        is_tip = block.height == self.stage.height
+        self.act(lambda turn: self.resolver.connect(turn, block, is_tip=is_tip))
 
     def _disconnect(self, block: BlockDisconnected) -> None:
         self.switch.height = block.height - 1

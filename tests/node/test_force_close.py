@@ -7,11 +7,14 @@ import pytest
 import trio
 
 from htlc.channel import Phase
+from htlc.effects import Save, Step
 from htlc.errors import ChannelError
+from htlc.ladder import LOCAL, Htlc
 from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from htlc.resolution import Resolution
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import Status
+from node.daemon.turn import Turn
 from tests.bolt import bolt
 from tests.node.line import CAPACITY_SAT, PUSH_MSAT, Held, Network, line, until
 from wire.units import Msat
@@ -188,3 +191,33 @@ async def test_only_a_channel_that_is_there_can_be_closed_alone(tmp_path: Path) 
         await close_alone(net, "alice", "bob")
         with pytest.raises(ChannelError):
             await net["bob"].force_close(net.ids["alice", "bob"])
+
+
+@bolt("b5-on-chain.6", "commitment_signed-revoke_and_ack.5")
+async def test_what_a_turn_has_just_settled_is_already_known_to_it(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob") as net:
+        channel_id = net.ids["alice", "bob"]
+        gone = Htlc(LOCAL, 7, Msat(1_000_000), bytes(32), 500, entered=3, left=5)
+
+        def act(turn: Turn) -> list[list[Htlc]]:
+            turn.take(Step(net.channel("alice", "bob"), (Save((gone,)),)))
+            return [turn.past_htlcs(channel_id, number) for number in (2, 3, 4, 5)]
+
+        assert await net["alice"].switch.ask(act) == [[], [gone], [gone], []]
+        assert net["alice"].store.past_htlcs(channel_id, 4) == [gone]
+
+
+@bolt("b5-on-chain.1")
+async def test_a_close_that_a_reorganisation_undoes_is_made_again(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob") as net:
+        before_sat = {name: confirmed_sat(net, name) for name in net.nodes}
+        await close_alone(net, "alice", "bob")
+        await mine(net, 1)
+        for depth in (2, 6):
+            await net.chain.reorganise(depth, confirm=[])
+            await net.follow()
+            await mine(net, 4)
+        await mine(net, 150)
+        await net.wait_for_closed()
+        gained_sat = [confirmed_sat(net, name) - before_sat[name] for name in net.nodes]
+        assert all(0 <= 5_000_000 - sat <= FEES_SAT for sat in gained_sat)
