@@ -4,12 +4,14 @@ The scripts of the next keys are watched before they are handed out, so that a w
 from its seed finds its money again.
 """
 
+import hmac
 from typing import Any
 
 import msgspec
 from embit import bip32
 
 from wire.bitcoin.script import p2wpkh
+from wire.crypto import secp256k1
 from wire.crypto.secp256k1 import Point, Secret
 
 RECEIVE, CHANGE = 0, 1
@@ -31,7 +33,7 @@ class WalletKeys:
     def __init__(self, seed: bytes, network: str) -> None:
         coin_type = _BITCOIN_COIN_TYPE if network == "bitcoin" else _TEST_COIN_TYPE
         account: Any = bip32.HDKey.from_seed(seed).derive(f"m/84h/{coin_type}h/0h")
-        self._branches: list[Any] = [account.derive([branch]) for branch in (RECEIVE, CHANGE)]
+        self._branches = [_branch_of(account.derive([branch])) for branch in (RECEIVE, CHANGE)]
         self._paths: dict[bytes, KeyPath] = {}
         self._scripts: list[list[bytes]] = [[], []]
         self.next_index = [0, 0]
@@ -58,10 +60,25 @@ class WalletKeys:
         return self._paths.get(script)
 
     def secret(self, path: KeyPath) -> Secret:
-        return bytes(self._key(path).key.secret)
+        branch = self._branches[path.branch]
+        return secp256k1.add_secrets(branch.secret, branch.tweak(path.index))
 
     def pubkey(self, path: KeyPath) -> Point:
-        return bytes(self._key(path).key.get_public_key().sec())
+        branch = self._branches[path.branch]
+        return secp256k1.add_to_point(branch.pubkey, branch.tweak(path.index))
 
-    def _key(self, path: KeyPath) -> Any:
-        return self._branches[path.branch].derive([path.index])
+
+class _Branch(msgspec.Struct, frozen=True, gc=False):
+    """An extended key whose children are not hardened: a start derives some dozens of them."""
+
+    secret: Secret
+    pubkey: Point
+    chain_code: bytes
+
+    def tweak(self, index: int) -> Secret:
+        """What is added to the key for the child of that number (BIP 32)."""
+        return hmac.digest(self.chain_code, self.pubkey + index.to_bytes(4, "big"), "sha512")[:32]
+
+
+def _branch_of(key: Any) -> _Branch:
+    return _Branch(bytes(key.key.secret), bytes(key.key.get_public_key().sec()), bytes(key.chain_code))
