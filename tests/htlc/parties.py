@@ -31,7 +31,7 @@ from wire.messages.channel import (
     UpdateFee,
     UpdateFulfillHtlc,
 )
-from wire.units import Msat, Sat
+from wire.units import MAX_MSAT, Msat, Sat
 
 M = TypeVar("M", bound=Message)
 
@@ -105,9 +105,17 @@ class Party:
 
     def offer(self, amount_msat: int, number: int = 0, cltv_expiry: int = HEIGHT + 40) -> "Party":
         origin: Origin = Paid(number)
-        return self.take(
-            steps.offer(self.channel, Msat(amount_msat), hash_of(number), cltv_expiry, ONION, origin)
+        # how much dust is too much has tests of its own
+        step = steps.offer(
+            self.channel,
+            Msat(amount_msat),
+            hash_of(number),
+            cltv_expiry,
+            ONION,
+            origin,
+            most_dust_msat=Msat(MAX_MSAT),
         )
+        return self.take(step)
 
     def remove(self, htlc_id: int, outcome: Outcome) -> "Party":
         return self.take(steps.remove(self.channel, htlc_id, outcome))

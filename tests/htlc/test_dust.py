@@ -194,7 +194,7 @@ def test_a_peers_feerate_that_leaves_out_much_closes_nothing() -> None:
     drain(alice, bob)
     assert dust_exposure_msat(bob.channel, LOCAL) > MOST_DUST_EXPOSURE_MSAT
     with pytest.raises(CannotOffer):
-        bob.offer(1_000_000, 13)
+        offer(bob, 1_000_000, MOST_DUST_EXPOSURE_MSAT, 13)
 
 
 # --- by the definition
