@@ -29,7 +29,7 @@ from gossip.graph import Graph, Policy
 from gossip.sync import Gossip
 from gossip.waiting import ANNOUNCE_DEPTH_BLOCKS
 from htlc.channel import Channel
-from node.chain.interface import BlockConnected, Chain
+from node.chain.interface import BlockConnected, BlockDisconnected, Chain
 from node.daemon.peer import Peer
 from node.daemon.switch import Switch
 from wire import node_address
@@ -55,8 +55,12 @@ class Gossiper:
         self._switch, self._chain, self._alias, self._now = switch, chain, alias, now
         self._flush_seconds = flush_seconds
         self._to_look_up: deque[int] = deque()
+        self._to_look_again: deque[int] = deque()
         self._outpoints: dict[int, OutPoint] = {}
         self._watched: dict[OutPoint, int] = {}
+        self._spent: dict[OutPoint, tuple[int, int]] = {}  # the channel, and at what height
+        self._undone: set[int] = set()  # channels whose block was taken back, and no other has come yet
+        self._places: dict[bytes, int] = {}  # where each of our channels was when we last spoke of it
         self._wake = trio.Event()
         self._changed = trio.Event()
         self._ours: dict[bytes, AnnouncementSignatures] = {}  # sent on the present connection
@@ -110,9 +114,27 @@ class Gossiper:
                 for txin in transaction.inputs:
                     spent = self._watched.pop(txin.outpoint, None)
                     if spent is not None:
+                        self._spent[txin.outpoint] = spent, block.height
                         self._carry_out(self.router.closed(spent, block.height))
+        self._look_again(block.height)
         self._carry_out(self.router.new_block(block.height))
         self._consider_all()
+
+    def disconnect_block(self, block: BlockDisconnected) -> None:
+        """A block was taken back: what it spent is unspent, and what it held may come elsewhere."""
+        for outpoint, (short_channel_id, height) in list(self._spent.items()):
+            if height == block.height:
+                del self._spent[outpoint]
+                self._watched[outpoint] = short_channel_id
+                self.router.reopened(short_channel_id)
+        self._undone.update(known for known in self.graph.channels if parts(known)[0] == block.height)
+
+    def _look_again(self, height: int) -> None:
+        """Another block has taken the place of one that was taken back."""
+        self._to_look_again.extend(known for known in self._undone if parts(known)[0] == height)
+        self._undone.difference_update(self._to_look_again)
+        if self._to_look_again:
+            self._wake.set()
 
     async def run(self) -> None:
         """Look up what the router wants to see, and flush what it has to say."""
@@ -121,6 +143,8 @@ class Gossiper:
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
+                while self._to_look_again:
+                    await self._check_again(self._to_look_again.popleft())
                 while self._to_look_up:
                     await self._look_up(self._to_look_up.popleft())
                 if self._flush_seconds:
@@ -133,6 +157,11 @@ class Gossiper:
         while True:
             await trio.sleep(PRUNE_EVERY_SECONDS)
             self._carry_out(self.router.prune(self._seconds()))
+
+    async def _check_again(self, short_channel_id: int) -> None:
+        found = await self._chain.funding_output(short_channel_id)
+        if found is None or self._watched.get(found.outpoint) != short_channel_id:
+            self._carry_out(self.router.closed(short_channel_id, self._switch.height))
 
     async def _look_up(self, short_channel_id: int) -> None:
         found = await self._chain.funding_output(short_channel_id)
@@ -175,7 +204,7 @@ class Gossiper:
     def _channels_changed(self, channels: list[Channel]) -> None:
         for channel in channels:
             said = self._updated.get(channel.id)
-            if said is None or said[1] is not channel.is_usable:
+            if said is None or said[1] is not channel.is_usable or self._has_moved(channel):
                 self._consider(channel)
 
     def _consider_all(self) -> None:
@@ -188,6 +217,9 @@ class Gossiper:
         short_channel_id = channel.short_channel_id
         if short_channel_id is None:
             return
+        if self._has_moved(channel):
+            self._move(channel)
+        self._places[channel.id] = short_channel_id
         if not channel.is_usable:
             if channel.id in self._updated:
                 self._say_update(channel, short_channel_id)
@@ -204,6 +236,17 @@ class Gossiper:
         if channel.charter.is_announced and depth >= ANNOUNCE_DEPTH_BLOCKS:
             self._sign(channel, short_channel_id)
             self._announce(channel, short_channel_id)
+
+    def _has_moved(self, channel: Channel) -> bool:
+        return channel.short_channel_id not in (None, self._places.get(channel.id, channel.short_channel_id))
+
+    def _move(self, channel: Channel) -> None:
+        """Our channel is in another block than it was: nothing that we said of it names it any more."""
+        before = self._places[channel.id]
+        self._switch.channel_updates.pop(before, None)
+        for said in (self._ours, self._theirs, self._updated):
+            said.pop(channel.id, None)
+        self._carry_out(self.router.closed(before, self._switch.height))
 
     @property
     def _us(self) -> bytes:

@@ -127,6 +127,7 @@ class Node:
         self.watcher = Watcher(self.switch, chain)
         self.gossiper = Gossiper(self.switch, chain, config.alias, config.gossip_flush_seconds, now)
         self.watcher.on_block.append(self.gossiper.connect_block)
+        self.watcher.on_undone.append(self.gossiper.disconnect_block)
         self.fee_keeper = FeeKeeper(self.switch, chain)
         self.watcher.on_block.append(self.fee_keeper.note_block)
         self.payer = Payer(self.switch, self.gossiper.graph, now)

@@ -15,7 +15,7 @@ import trio
 
 from htlc import steps
 from htlc.channel import Channel, Phase
-from htlc.errors import ChannelError
+from htlc.errors import ChannelError, UnexpectedMessage
 from htlc.opening import House
 from htlc.reestablish import disconnected, receive_reestablish, reestablish
 from htlc.relay import Toll
@@ -240,12 +240,18 @@ class Switch:
         turn.guard(peer.node_id, channel_id, lambda: self._step(turn, peer, channel, message))
 
     def _step(self, turn: Turn, peer: Peer, channel: Channel, message: Message) -> None:
+        if isinstance(message, ChannelReestablish):
+            self._take_up(turn, channel, message)
+            return
+        if channel.phase in _ENDED:
+            return  # said before the peer knew
+        if channel.id not in self.live:
+            # reestablish.1
+            raise UnexpectedMessage(type(message).__name__, "not taken up again yet")
         secrets = self.signer.channel_secrets(channel.charter.key_index)
         match message:
             case Shutdown() | ClosingSigned() | ClosingComplete() | ClosingSig():
                 self.closings.receive(turn, peer, channel, message)
-            case ChannelReestablish():
-                self._take_up(turn, channel, message)
             case _:
                 turn.take(steps.receive(channel, message, secrets, self.climate))
 

@@ -51,6 +51,7 @@ class Watcher:
         self._switch, self._chain = switch, chain
         self._grown = trio.Event()
         self.on_block: list[Callable[[BlockConnected], None]] = []
+        self.on_undone: list[Callable[[BlockDisconnected], None]] = []
         self._tip_height = 0
         raw = switch.store.meta("followed")
         self._followed = msgspec.msgpack.decode(raw, type=Followed) if raw else None
@@ -70,6 +71,9 @@ class Watcher:
             if isinstance(event, BlockConnected):
                 for callback in self.on_block:
                     callback(event)
+            else:
+                for undo in self.on_undone:
+                    undo(event)
             self._tell()
 
     async def _look_around(self, height: int) -> None:

@@ -136,7 +136,7 @@ async def test_signatures_that_were_lost_are_sent_again_on_a_new_connection(
     async with network(tmp_path, "alice bob carol") as net:
         await net.fund([("alice", CAPACITY_SAT + 100_000)])
         await net.connect("bob", "carol")
-        await net.connect("alice", "bob")
+        await net.connect(*(("alice", "bob") if caller == "alice" else ("bob", "alice")))
         await net.open("alice", "bob")
         deaf = Deaf(net["bob"])
         await net.mine(6)

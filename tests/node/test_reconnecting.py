@@ -1,0 +1,137 @@
+"""Channels over connections that end and begin, and a chain that changes its mind (BOLT 2, 7)."""
+
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from gossip.validation import FORGET_AFTER_BLOCKS
+from htlc.channel import Phase
+from node.daemon.paying import PaymentFailed
+from tests.bolt import bolt
+from tests.node.line import Network, line, silent, until
+from tests.node.payments import AMOUNT
+from wire.messages.channel import ChannelReestablish, UpdateFee
+from wire.scid import parts
+
+
+@bolt("reestablish.1")
+async def test_nothing_is_heard_of_a_channel_before_it_is_taken_up(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob") as net:
+        await net["alice"].disconnect(net["bob"].node_id)
+        await until(lambda: not net["bob"].switch.peers)
+        silent(net["alice"], ChannelReestablish)
+        await net.connect("alice", "bob")
+        before = net.channel("bob", "alice")
+        net["alice"].switch.peers[net["bob"].node_id].send(UpdateFee(before.id, 2000))
+        await until(lambda: not net["bob"].switch.peers)
+        assert net.channel("bob", "alice").fee_changes == ()
+        assert net.channel("bob", "alice").phase is Phase.NORMAL
+
+
+async def test_what_a_peer_said_of_a_channel_that_has_failed_costs_nothing(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob") as net:
+        failed = net.channel("alice", "bob")
+        await net.join([("alice", "bob")])
+        peer = net["alice"].switch.peers[net["bob"].node_id]
+        await net["bob"].force_close(failed.id)
+        # Alice has not heard of it yet
+        peer.send(UpdateFee(failed.id, 2000))
+        await net.pay("alice", "bob", AMOUNT)
+        assert net["alice"].switch.peers[net["bob"].node_id] is peer
+        assert not peer.is_closing
+
+
+@bolt("reestablish.1", "reestablish.2")
+async def test_payments_go_on_while_connections_are_cut_again_and_again(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        outcomes: list[bool] = []
+
+        async def pay(payer: str, payee: str) -> None:
+            try:
+                await net.pay(payer, payee, AMOUNT)
+                outcomes.append(True)
+            except PaymentFailed:
+                outcomes.append(False)
+
+        for cut in range(1, 12):
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(pay, "alice", "carol")
+                    nursery.start_soon(pay, "carol", "alice")
+                for _ in range(3 * cut):
+                    await trio.lowlevel.checkpoint()
+                await net["bob"].disconnect(net[("alice", "carol")[cut % 2]].node_id)
+                await until(lambda: any(net["bob"].node_id not in net[name].switch.peers for name in ENDS))
+                for name in ENDS:
+                    await net.connect(name, "bob")
+            await net.wait_for_quiet()
+            net.check_conserved()
+        assert len(outcomes) == 110
+        assert True in outcomes
+
+
+ENDS = ("alice", "carol")
+
+
+async def unmined(net: Network, depth: int) -> None:
+    """Take so many blocks back; what was in them is mined again three blocks later."""
+    await net.chain.reorganise(depth, confirm=())
+    await net.follow()
+    await net.mine(3)
+
+
+@bolt("b5-on-chain.1", "own-announcements.1")
+async def test_a_funding_output_may_move_to_another_block(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        before = net.short_channel_id("alice", "bob")
+        await unmined(net, 6)
+        await net.mine(6)
+        after = net.short_channel_id("alice", "bob")
+        assert after != before
+        for node in net.nodes.values():
+            await node.gossiper.wait_for_graph(lambda graph: after << 1 in graph.policies)
+            await node.gossiper.wait_for_graph(lambda graph: after << 1 | 1 in graph.policies)
+        await net.pay("alice", "carol", AMOUNT)
+        await net.pay("carol", "alice", AMOUNT)
+        await net.wait_for_quiet()
+        net.check_conserved()
+        # what it was called before is forgotten as a spent channel is
+        await net.mine(FORGET_AFTER_BLOCKS)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        now = {net.short_channel_id(*pair) for pair in (("alice", "bob"), ("bob", "carol"))}
+        assert all(node.graph.channels.keys() == now for node in net.nodes.values())
+
+
+@bolt("validation.4")
+async def test_a_block_that_comes_back_changes_nothing(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        before = net.short_channel_id("alice", "bob")
+        regtest = net.chain.regtest
+        funding_hash = regtest.block_hash(parts(before)[0])
+        assert funding_hash is not None
+        funding = regtest.block(funding_hash).transactions[1:]
+        await net.chain.reorganise(6, confirm=funding)
+        await net.mine(FORGET_AFTER_BLOCKS)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert net.short_channel_id("alice", "bob") == before
+        for node in net.nodes.values():
+            assert len(node.graph.policies) == 4
+            assert not node.gossiper.router._spent
+        await net.pay("alice", "carol", AMOUNT)
+
+
+@bolt("validation.4")
+async def test_a_spend_that_is_undone_is_forgotten(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        await net["bob"].close_channel(net.ids["bob", "carol"])
+        outpoint = net.channel("bob", "carol").charter.funding_outpoint
+        await net.chain.wait_for_mempool(lambda chain: chain.is_spent(outpoint))
+        await net.mine(3)
+        spent = net["alice"].gossiper.router._spent
+        assert len(spent) == 1
+        await net.chain.reorganise(3, confirm=())
+        await net.follow()
+        assert not spent
+        height = await net.mine(1)
+        assert list(spent.values()) == [height]
