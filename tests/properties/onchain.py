@@ -141,12 +141,16 @@ class Story:
             self._check_upstream(self.publisher)
 
     def _check_upstream(self, player: Player) -> None:
-        """No HTLC of ours is failed upstream that was paid downstream, and none is forgotten."""
+        """No HTLC of ours is failed upstream that was paid downstream, and none is forgotten.
+
+        But for those that are not worth the fee of taking them back: a few hundred satoshi each.
+        """
         by_preimage = {
             output.htlc_id
             for output in player.resolution.outputs
             if output.spending is not None and not output.spending.is_ours
             if output.kind in (Kind.OFFERED, Kind.OFFERED_IN_THEIRS)
+            if output.outpoint not in player.resolution.left
         }
         for htlc in player.channel.htlcs.local.values():
             if not isinstance(htlc.outcome, Fulfilled):

@@ -12,7 +12,7 @@ from tests.properties.onchain import play
 FEW, MANY = range(15), range(100, 300)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def chain() -> Iterator[EmbeddedChain]:
     with EmbeddedChain() as chain:
         yield chain
@@ -22,5 +22,3 @@ def chain() -> Iterator[EmbeddedChain]:
 @bolt("b5-on-chain.1", "b5-on-chain.3", "b5-on-chain.4", "b5-on-chain.6", "forwarding-safety.1")
 def test_every_satoshi_is_where_the_protocol_says(chain: EmbeddedChain, seed: int) -> None:
     play(Stage(chain, None), seed)
-    while len(chain.regtest.mempool):
-        chain.regtest.mine(1, chain.faucet.script)
