@@ -272,6 +272,18 @@ def receive(channel: Channel, message: Message, secrets: ChannelSecrets, climate
 _PHASES_WITH_UPDATES = (Phase.NORMAL, Phase.SHUTTING_DOWN)
 
 
+def receive_late(channel: Channel, message: Message) -> Step:
+    """What was under way when the channel failed: it is too late for all of it but a preimage.
+
+    Raises:
+        Warn: there is no such HTLC, or the preimage is another's.
+    """
+    if not isinstance(message, UpdateFulfillHtlc):
+        return Step(channel)
+    # forwarding-safety.2
+    return _receive_fulfill(channel, message)
+
+
 def _receive_add(channel: Channel, add: UpdateAddHtlc) -> Step:
     # shutdown.1: the peer may hold our signature on a closing transaction that lacks this HTLC
     if channel.closing.has_peer_shut_down or not channel.is_ready.remote:

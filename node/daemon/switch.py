@@ -244,7 +244,9 @@ class Switch:
             self._take_up(turn, channel, message)
             return
         if channel.phase in _ENDED:
-            return  # said before the peer knew
+            # said before the peer knew
+            turn.take(steps.receive_late(channel, message))
+            return
         if channel.id not in self.live:
             # reestablish.1
             raise UnexpectedMessage(type(message).__name__, "not taken up again yet")

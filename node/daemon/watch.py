@@ -55,6 +55,9 @@ class Watcher:
         self._tip_height = 0
         raw = switch.store.meta("followed")
         self._followed = msgspec.msgpack.decode(raw, type=Followed) if raw else None
+        if self._followed is not None:
+            # the first turn after a start decides about HTLCs, by the height that we knew
+            switch.height = self._followed.height
 
     async def run(self) -> None:
         """Follow from where we stopped, or on a first start from the tip."""
