@@ -10,7 +10,7 @@ update_fee that still exceeds the bound is no reason to close the channel: what 
 
 from htlc.channel import Channel
 from htlc.errors import TooMuchDust
-from htlc.ladder import Dual, Htlc, Side
+from htlc.ladder import LOCAL, REMOTE, Dual, Htlc, Side
 from htlc.transactions import trim_limit_msat
 from wire.units import Msat
 
@@ -23,7 +23,7 @@ FEERATE_MARGIN_PER_KW = 2530  # 10 sat per virtual byte; or a quarter more, if t
 
 def dust_feerate_per_kw(channel: Channel) -> int:
     """The feerate at which exposure is judged: one that may come before the HTLCs are gone."""
-    feerate_per_kw = max([channel.feerate_per_kw, *(change.feerate_per_kw for change in channel.fee_changes)])
+    feerate_per_kw = max([channel.feerate_per_kw, *[change.feerate_per_kw for change in channel.fee_changes]])
     return max(feerate_per_kw + FEERATE_MARGIN_PER_KW, feerate_per_kw * 5 // 4)
 
 
@@ -31,11 +31,10 @@ def dust_limits_msat(channel: Channel, owner: Side) -> Dual[Msat]:
     """The smallest HTLC that has an output in that side's commitment, by who offers it."""
     charter, feerate_per_kw = channel.charter, dust_feerate_per_kw(channel)
     dust_limit_sat = charter.terms[owner].dust_limit_sat
-    ours, theirs = (
-        trim_limit_msat(charter.format, dust_limit_sat, feerate_per_kw, proposer is owner)
-        for proposer in Side
+    return Dual(
+        trim_limit_msat(charter.format, dust_limit_sat, feerate_per_kw, owner is LOCAL),
+        trim_limit_msat(charter.format, dust_limit_sat, feerate_per_kw, owner is REMOTE),
     )
-    return Dual(ours, theirs)
 
 
 def dust_exposure_msat(channel: Channel, owner: Side) -> Msat:
@@ -59,7 +58,7 @@ def check_dust(channel: Channel, htlc: Htlc, most_msat: int) -> None:
     """
     # forwarding-safety.5
     side = channel.htlcs[htlc.proposer]
-    both = {dust_limits_msat(channel, owner) for owner in Side}
+    both = {dust_limits_msat(channel, LOCAL), dust_limits_msat(channel, REMOTE)}
     for limits in both:
         limit_msat = limits[htlc.proposer]
         if htlc.amount_msat >= limit_msat:
