@@ -232,6 +232,34 @@ def test_unreasonable_terms_are_refused(field: str, value: int) -> None:
     assert refused_field(replace(proposal, **{field: value})) == field
 
 
+@bolt("open_channel.7")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("feerate_per_kw", 253),
+        ("feerate_per_kw", 100_000),
+        ("channel_reserve_satoshis", 200_000),
+        ("htlc_minimum_msat", 100_000_000),
+        ("max_htlc_value_in_flight_msat", 1),
+    ],
+)
+def test_the_borders_of_reason_are_reasonable(field: str, value: int) -> None:
+    _, proposal = a_proposal()
+    accepted(replace(proposal, **{field: value}))
+
+
+@bolt("open_channel.7")
+def test_a_cap_that_no_htlc_fits_under_is_refused() -> None:
+    _, proposal = a_proposal()
+    for minimum_msat, cap_msat in ((0, 0), (1000, 999)):
+        proposal = replace(
+            proposal,
+            htlc_minimum_msat=Msat(minimum_msat),
+            max_htlc_value_in_flight_msat=Msat(cap_msat),
+        )
+        assert refused_field(proposal) == "max_htlc_value_in_flight_msat"
+
+
 @both_types
 @bolt("open_channel.7")
 def test_the_opener_must_afford_the_first_commitment(channel_type: bytes) -> None:
@@ -335,6 +363,14 @@ def test_an_answer_that_we_cannot_live_with_fails_the_opening(field: str, value:
     with pytest.raises(UnacceptableOpening) as refusal:
         opening.receive_accept(stage, replace(accepted(proposal), **{field: value}))
     assert refusal.value.field == field
+
+
+@bolt("accept_channel.2")
+@pytest.mark.parametrize("depth_blocks", [0, 144])
+def test_a_depth_of_up_to_a_day_is_waited_for(depth_blocks: int) -> None:
+    stage, proposal = a_proposal()
+    answer = replace(accepted(proposal), minimum_depth=depth_blocks)
+    assert opening.receive_accept(stage, answer).answer == answer
 
 
 @bolt("accept_channel.2")
