@@ -108,7 +108,10 @@ class Resolver:
     def pursue(self, turn: "Turn", channel_id: bytes) -> None:
         """Publish what can be published now; also when a preimage was learned, and after a start."""
         resolution, channel = self.resolutions.get(channel_id), turn.channel(channel_id)
-        if resolution is not None and channel is not None:
+        if resolution is None or channel is None:
+            return
+        # one that is behind is pursued when it has read the block that is being read
+        if resolution.height >= self._switch.height:
             secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
             self._take(turn, pursue(resolution, channel, secrets, self.market))
 
@@ -145,7 +148,7 @@ class Resolver:
                 self._switch.wallet.forget(txid)
                 self._save_wallet(turn)
             case Alert(why=why):
-                log.error("look at a channel", extra={"channel": channel_id.hex(), "why": why})
+                log.error(why, extra={"channel": channel_id.hex()})
 
     def _write(self, channel_id: bytes) -> None:
         self._switch.store.put_value("resolutions", channel_id, self.resolutions[channel_id])
