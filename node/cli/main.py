@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from node.cli.chain import chain
+from node.cli.client import cli
 from node.cli.lab import lab
 from node.cli.node import node
 
@@ -77,6 +78,7 @@ the account is printed to the satoshi. PATH is replaced if it exists.
 
 app.command()(chain)
 app.command()(node)
+app.command()(cli)
 app.add_typer(lab, name="lab")
 
 

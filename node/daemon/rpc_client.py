@@ -35,15 +35,15 @@ class NodeClient:
         self.path = directory / SOCKET_NAME
         self._numbers = count(1)
 
-    async def call(self, method: str, **params: Any) -> Any:
-        """The result of a command.
+    async def call(self, method: str, *positional: Any, **named: Any) -> Any:
+        """The result of a command; its parameters by position, or by name.
 
         Raises:
             CommandFailed: the node refuses.
             NodeUnreachable: there is no node, or it ended before it answered.
         """
         asked = {"jsonrpc": "2.0", "id": f"rill:{method}#{next(self._numbers)}", "method": method}
-        raw = await self._exchange(msgspec.json.encode({**asked, "params": params}))
+        raw = await self._exchange(msgspec.json.encode({**asked, "params": list(positional) or named}))
         reply = msgspec.json.decode(raw, type=Reply)
         if reply.error is not None:
             raise CommandFailed(reply.error["code"], reply.error["message"], reply.error.get("data"))

@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import trio
 
 from node.chain.embedded import EmbeddedChain
 from node.chain.http import Credentials
 from node.chain.served import ServedChain
-from node.daemon.rpc import SOCKET_NAME
+from node.daemon.rpc_client import NodeClient, NodeUnreachable
+from node.daemon.rpc_parameters import CommandFailed
 
 HOST, USER, PASSWORD = "127.0.0.1", "rill", "rill"
 START_SECONDS = 60.0
@@ -95,30 +95,13 @@ class Daemon:
             DaemonFailed: it answers with an error.
             OSError: it is not there, or went away before it answered.
         """
-        path = self.directory / "regtest" / SOCKET_NAME
-        request = {"jsonrpc": "2.0", "id": "lab", "method": method, "params": parameters}
-        with trio.fail_after(CALL_SECONDS):
-            try:
-                stream = await trio.open_unix_socket(path)
-                async with stream:
-                    await stream.send_all(msgspec.json.encode(request))
-                    raw = await _reply(stream)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as gone:
-                raise ConnectionResetError(str(gone)) from None
-        reply = msgspec.json.decode(raw)
-        if "error" in reply:
-            raise DaemonFailed(f"{self.name}: {method}: {reply['error']['message']}")
-        return reply["result"]
-
-
-async def _reply(stream: trio.SocketStream) -> bytes:
-    received = b""
-    while b"\n\n" not in received:
-        more = await stream.receive_some(65536)
-        if not more:
-            raise ConnectionResetError("the node went away")
-        received += more
-    return received
+        try:
+            with trio.fail_after(CALL_SECONDS):
+                return await NodeClient(self.directory / "regtest").call(method, **parameters)
+        except CommandFailed as failed:
+            raise DaemonFailed(f"{self.name}: {method}: {failed}") from None
+        except NodeUnreachable as gone:
+            raise ConnectionResetError(str(gone)) from None
 
 
 def free_port() -> int:
