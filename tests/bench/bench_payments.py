@@ -59,6 +59,7 @@ async def run(report: Report) -> None:
             _run_floors(report, 4)
             await _run_lone(report, network)
             await _run_rates(report, network, "four hops", 300, "CLN 70")
+            _run_storage(report, network)
             with report.profile("four hops, 50 in flight"):
                 await _pay_many(network, 300, 50, AMOUNT_MSAT)
 
@@ -149,6 +150,16 @@ async def _run_rates(report: Report, network: Network, route: str, goal: float, 
             if is_aimed:
                 commits = (_commits(network) - before) / (ROUNDS * total)
                 report.figure(f"commits of all nodes for 100 payments, {route}", 100 * commits, "")
+
+
+def _run_storage(report: Report, network: Network) -> None:
+    """What a forwarder keeps of a settled HTLC, so that any state its peer revoked stays punishable."""
+    forwarder = network.nodes[NAMES[1]].store.db
+    kept, pages, page_bytes = (
+        forwarder.execute(question).get
+        for question in ("select count(*) from past_htlcs", "pragma page_count", "pragma page_size")
+    )
+    report.figure("kept by a forwarder of each settled HTLC", pages * page_bytes / kept, "B")
 
 
 # The floor
