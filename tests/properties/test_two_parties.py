@@ -50,8 +50,8 @@ def test_any_dance_survives_broken_connections_and_crashes() -> None:
 
 @pytest.mark.slow
 @bolt("reestablish.2", "reestablish.5", "reestablish.6", "reestablish.8")
-def test_a_thousand_longer_dances_survive_them_too() -> None:
-    for seed in ALL_RUNS:
+def test_hundreds_of_longer_dances_survive_them_too() -> None:
+    for seed in ALL_RUNS[::2]:
         run_of(seed, MORE_STEPS, ReconnectingStage)
 
 
