@@ -23,6 +23,7 @@ PRIZES_IN_PART = 128
 STEP_BYTES = 512
 MOST_BLOB_BYTES = 60_000
 PATIENCE_BLOCKS = 3
+SECURITY_BLOCKS = 18  # before the cheat may spend, as BOLT 5 recommends
 IRREVOCABLE_BLOCKS = 100
 GIVEN_UP_BLOCKS = 4032
 
@@ -110,6 +111,7 @@ class Breach(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...]
     is_mined: bool = True
     version: int = 0  # how dear we have become
+    asked_at: int | None = None  # the height at which we published that version first
 
     @property
     def taken_sat(self) -> int:
@@ -183,11 +185,20 @@ def disconnected(breach: Breach, height: int) -> Breach:
 
 def published(breach: Breach, height: int, feerate_per_kw: int) -> tuple[Breach, list[Transaction]]:
     """What to give the chain now: of every output that stands, the version that its time asks for."""
-    rates = breach.justice.feerates_per_kw
-    enough = sum(rate < feerate_per_kw for rate in rates)
-    passed_over = max(0, height - breach.height) // PATIENCE_BLOCKS
-    version = min(max(breach.version, enough + passed_over), len(rates) - 1)
     # b5-on-chain.1: a breach whose block was undone waits to be mined again
     again = [] if breach.is_mined else [breach.transaction]
+    breach = _dearer(breach, height, feerate_per_kw)
     standing = [target for target in breach.targets if target.spent_at is None]
-    return _with(breach, version=version), again + [target.versions[version] for target in standing]
+    return breach, again + [target.versions[breach.version] for target in standing]
+
+
+def _dearer(breach: Breach, height: int, feerate_per_kw: int) -> Breach:
+    """The breach as dear as a confirmation is, dearer when blocks have passed it over, never cheaper."""
+    rates = breach.justice.feerates_per_kw
+    version = max(breach.version, sum(rate < feerate_per_kw for rate in rates))
+    asked_at = height if breach.asked_at is None else breach.asked_at
+    if height - asked_at >= PATIENCE_BLOCKS:
+        version, asked_at = version + 1, height
+    if breach.height + breach.justice.to_self_delay - height <= SECURITY_BLOCKS:
+        version = len(rates)
+    return _with(breach, version=min(version, len(rates) - 1), asked_at=asked_at)

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -28,9 +29,9 @@ class Lines(logging.Formatter):
         return " ".join((super().formatMessage(record), *fields))
 
 
-def start_logging(level: str, file: Path | None = None) -> None:
-    """Write the log of all of Rill to stdout, or to a file."""
-    handler = logging.StreamHandler(sys.stdout) if file is None else logging.FileHandler(file)
+def start_logging(level: str, file: Path | None = None, stream: TextIO | None = None) -> None:
+    """Write the log of all of Rill to a file or to a stream: stdout, if there is neither."""
+    handler = logging.StreamHandler(stream or sys.stdout) if file is None else logging.FileHandler(file)
     handler.setFormatter(Lines())
     rill = logging.getLogger("rill")
     rill.addHandler(handler)

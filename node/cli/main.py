@@ -15,6 +15,7 @@ from node.cli.chain import chain
 from node.cli.client import cli
 from node.cli.lab import lab
 from node.cli.node import node
+from node.cli.watchtower import watchtower
 
 USAGE, INTERRUPTED = 2, 130
 
@@ -79,6 +80,7 @@ the account is printed to the satoshi. PATH is replaced if it exists.
 app.command()(chain)
 app.command()(node)
 app.command()(cli)
+app.command()(watchtower)
 app.add_typer(lab, name="lab")
 
 

@@ -1,37 +1,54 @@
 """`rill node`: one node in the foreground, with Core Lightning's names for what both have."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import msgspec
 import typer
 
-NETWORKS = ("bitcoin", "testnet", "testnet4", "signet", "regtest")
-DEFAULT_DIRECTORY = Path("~/.rill")
-DEFAULT_BITCOIN_DIRECTORY = Path("~/.bitcoin")
+from node.cli.chain_options import (
+    DEFAULT_BITCOIN_DIRECTORY,
+    DEFAULT_DIRECTORY,
+    BitcoinDirectory,
+    ChainOptions,
+    LogFile,
+    LogLevel,
+    NetworkName,
+    RpcHost,
+    RpcPassword,
+    RpcPort,
+    RpcUser,
+    chain_options,
+)
+
+TOWER = re.compile(r"(0[23][0-9a-fA-F]{64})@(.+):([0-9]{1,5})")
 
 
-class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+class TowerOption(NamedTuple):
+    """A watchtower that shall watch for the node."""
+
+    node_id: bytes
+    host: str
+    port: int
+
+
+class NodeOptions(NamedTuple):
     """What the command line said."""
 
     directory: Path
-    network: str
     alias: str
     bind_addr: str | None
     log_level: str
     log_file: Path | None
-    bitcoin_host: str
-    bitcoin_port: int | None
-    bitcoin_user: str | None
-    bitcoin_password: str | None
-    bitcoin_directory: Path
+    watchtowers: tuple[TowerOption, ...]
+    chain: ChainOptions
 
 
 def node(
     lightning_dir: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the node lives: its seed, its database, its socket.")
     ] = DEFAULT_DIRECTORY,
-    network: Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(NETWORKS)}.")] = "regtest",
+    network: NetworkName = "regtest",
     alias: Annotated[
         str, typer.Option(metavar="NAME", help="How others see it. Without: from its key.")
     ] = "",
@@ -39,42 +56,46 @@ def node(
         str | None,
         typer.Option(metavar="HOST[:PORT]", help="Listen there. Port 0: any. Without: on the loopback."),
     ] = None,
-    log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
-    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Log there, not to stdout.")] = None,
-    bitcoin_rpcconnect: Annotated[str, typer.Option(metavar="HOST", help="Where bitcoind is.")] = "127.0.0.1",
-    bitcoin_rpcport: Annotated[
-        int | None, typer.Option(metavar="N", help="Its port. Without: its own.")
+    watchtower: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID@HOST:PORT", help="Let it watch for us; see `rill watchtower`. Repeatable."),
     ] = None,
-    bitcoin_rpcuser: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Without: the cookie's.")
-    ] = None,
-    bitcoin_rpcpassword: Annotated[str | None, typer.Option(metavar="WORD")] = None,
-    bitcoin_datadir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where bitcoind keeps its cookie.")
-    ] = DEFAULT_BITCOIN_DIRECTORY,
+    log_level: LogLevel = "info",
+    log_file: LogFile = None,
+    bitcoin_rpcconnect: RpcHost = "127.0.0.1",
+    bitcoin_rpcport: RpcPort = None,
+    bitcoin_rpcuser: RpcUser = None,
+    bitcoin_rpcpassword: RpcPassword = None,
+    bitcoin_datadir: BitcoinDirectory = DEFAULT_BITCOIN_DIRECTORY,
 ) -> None:
     """One Lightning node, on a bitcoind or on the chain of `rill chain`.
 
     It is driven over the socket DIR/NETWORK/lightning-rpc, as Core Lightning is. SIGTERM, SIGINT or the \
 command `stop` end it.
     """
-    if network not in NETWORKS:
-        raise typer.BadParameter(f"--network is {network!r}, not one of {', '.join(NETWORKS)}")
-    if (bitcoin_rpcuser is None) != (bitcoin_rpcpassword is None):
-        raise typer.BadParameter("--bitcoin-rpcuser and --bitcoin-rpcpassword go together")
-    from node.cli.node_service import serve_node
-
     options = NodeOptions(
         directory=lightning_dir.expanduser(),
-        network=network,
         alias=alias,
         bind_addr=bind_addr,
         log_level=log_level,
         log_file=log_file,
-        bitcoin_host=bitcoin_rpcconnect,
-        bitcoin_port=bitcoin_rpcport,
-        bitcoin_user=bitcoin_rpcuser,
-        bitcoin_password=bitcoin_rpcpassword,
-        bitcoin_directory=bitcoin_datadir.expanduser(),
+        watchtowers=tuple(map(_tower, watchtower or ())),
+        chain=chain_options(
+            network,
+            bitcoin_rpcconnect,
+            bitcoin_rpcport,
+            bitcoin_rpcuser,
+            bitcoin_rpcpassword,
+            bitcoin_datadir,
+        ),
     )
+    from node.cli.node_service import serve_node
+
     raise typer.Exit(serve_node(options))
+
+
+def _tower(text: str) -> TowerOption:
+    found = TOWER.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"--watchtower is {text!r}, not ID@HOST:PORT")
+    return TowerOption(bytes.fromhex(found[1]), found[2].strip("[]"), int(found[3]))

@@ -1,19 +1,19 @@
 """What `rill node` runs: the node, its chain, its RPC, and what ends them."""
 
 import logging
-from pathlib import Path
 
 import trio
 import typer
 
-from node.chain.bitcoind import BitcoindChain, cookie_path
-from node.chain.http import Credentials
+from node.chain.bitcoind import BitcoindChain
 from node.chain.interface import ChainTrouble, UnknownBlock
-from node.chain.rpc_client import StartingUp
+from node.cli.chain_access import open_chain
+from node.cli.chain_options import bind_address
 from node.cli.logs import start_logging
 from node.cli.node import NodeOptions
 from node.cli.signals import until_signal
 from node.daemon.node import Node, NodeConfig, PortTaken
+from node.daemon.reconnect import Address
 from node.daemon.rpc import SOCKET_NAME, Commands, RpcServer
 from node.daemon.rpc_channels import ChannelCommands
 from node.daemon.rpc_general import DEFAULT_PORTS, GeneralCommands, Identity
@@ -25,7 +25,6 @@ log = logging.getLogger("rill.lightningd")
 FAILED = 1
 HOST = "127.0.0.1"
 LAST_WORDS_SECONDS = 0.1
-STARTING_SECONDS = 1.0
 
 
 def serve_node(options: NodeOptions) -> int:
@@ -40,19 +39,9 @@ def serve_node(options: NodeOptions) -> int:
     return 0
 
 
-def chain_of(options: NodeOptions) -> BitcoindChain:
-    """The chain that the options name."""
-    if options.bitcoin_user is not None and options.bitcoin_password is not None:
-        secret: Credentials | Path = Credentials(options.bitcoin_user, options.bitcoin_password)
-    else:
-        secret = cookie_path(options.bitcoin_directory, options.network)
-    return BitcoindChain(secret, options.network, options.bitcoin_host, options.bitcoin_port)
-
-
 async def _serve(options: NodeOptions) -> None:
     async with until_signal() as nursery:
-        chain = chain_of(options)
-        await _ready(chain)
+        chain = await open_chain(options.chain)
         node, identity = node_of(options, chain)
         await nursery.start(node.run)
         # a node that knows no height yet is of no use to anybody
@@ -67,40 +56,16 @@ async def _serve(options: NodeOptions) -> None:
         await trio.sleep(LAST_WORDS_SECONDS)
 
 
-async def _ready(chain: BitcoindChain) -> None:
-    """Return once the chain can serve us, waiting for a bitcoind that has only just been started.
-
-    Raises:
-        ChainTrouble: it cannot.
-    """
-    while True:
-        try:
-            return await chain.check()
-        except StartingUp as starting:
-            log.info("waiting for bitcoind", extra={"why": starting.why})
-            await trio.sleep(STARTING_SECONDS)
-
-
 def node_of(options: NodeOptions, chain: BitcoindChain) -> tuple[Node, Identity]:
     """The node that the options describe.
 
     Raises:
         DatabaseInUse, Damaged: its database cannot be opened.
     """
-    directory = options.directory / options.network
+    directory = options.directory / options.chain.network
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    host, port = _address(options)
-    config = NodeConfig(directory, alias=options.alias, host=host, port=port)
+    host, port = bind_address(options.bind_addr, HOST, DEFAULT_PORTS[options.chain.network])
+    towers = tuple([Address(*tower) for tower in options.watchtowers])
+    config = NodeConfig(directory, alias=options.alias, host=host, port=port, watchtowers=towers)
     node = Node(config, chain)
     return node, Identity(directory, options.alias)
-
-
-def _address(options: NodeOptions) -> tuple[str, int]:
-    """Where to listen."""
-    usual = DEFAULT_PORTS[options.network]
-    if options.bind_addr is None:
-        return HOST, usual
-    host, colon, port = options.bind_addr.rpartition(":")
-    if not colon or not port.isdigit():
-        return options.bind_addr.strip("[]"), usual
-    return host.strip("[]") or HOST, int(port)

@@ -116,8 +116,12 @@ class Pursuit:
         if not self.breaches or (await self._chain.tip()).height > self.height:
             return
         feerate_per_kw = await self._chain.feerate_per_kw(SOON_BLOCKS)
-        for id, breach in self.breaches.items():
-            self.breaches[id], transactions = published(breach, self.height, feerate_per_kw)
+        for id, before in list(self.breaches.items()):
+            breach, transactions = published(before, self.height, feerate_per_kw)
+            if breach != before:
+                self.breaches[id] = breach
+                with self._store.transaction():
+                    self._store.put_breach(id, breach)
             for transaction in transactions:
                 await self._broadcast(transaction)
 

@@ -28,6 +28,7 @@ from htlc.watchtower import (
     IRREVOCABLE_BLOCKS,
     MOST_BLOB_BYTES,
     PATIENCE_BLOCKS,
+    SECURITY_BLOCKS,
     STEP_BYTES,
     Breach,
     Unreadable,
@@ -204,6 +205,15 @@ def test_a_chain_that_is_dear_gets_the_dear_version_at_once(stage: Stage) -> Non
     tower.feerate_per_kw = FEERATES_PER_KW[1] + 1
     tower.mine()
     assert tower.breaches[0].version == 2
+
+
+def test_when_the_delay_runs_out_nothing_is_too_dear(stage: Stage) -> None:
+    *_, tower = cheated(stage, ANCHORS, "alice", 5)
+    tower.mine()
+    (breach,) = tower.breaches
+    last = breach.height + breach.justice.to_self_delay - SECURITY_BLOCKS
+    assert published(breach, breach.height + 1, LOW_PER_KW)[0].version == 0
+    assert published(breach, last, LOW_PER_KW)[0].version == len(FEERATES_PER_KW) - 1
 
 
 @both_formats

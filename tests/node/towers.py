@@ -17,15 +17,13 @@ from tests.node.line import HOST, Network, network
 from wire.bitcoin.tx import Transaction
 from wire.crypto.hashes import sha256
 
-SEED = sha256(b"tower")
-
 
 class Guard:
     """One tower, through all its lives."""
 
     def __init__(self, net: Network, nursery: trio.Nursery, directory: Path, **options: Any) -> None:
         self._net, self._nursery = net, nursery
-        self._options = {"directory": directory, "seed": SEED, **options}
+        self._options = {"directory": directory, "seed": sha256(bytes(directory)), **options}
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         self._kind: type[Watchtower] = Watchtower
         self.tower: Watchtower
@@ -57,13 +55,20 @@ class Guard:
 
 
 @asynccontextmanager
+async def another(net: Network, directory: Path, **options: Any) -> AsyncIterator[Guard]:
+    """A tower on the network's chain."""
+    async with trio.open_nursery() as nursery:
+        guard = Guard(net, nursery, directory, **options)
+        await guard.start()
+        yield guard
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def watched(directory: Path, **options: Any) -> AsyncIterator[tuple[Network, Guard]]:
     """A network in which a tower stands ready; its nodes are still to be started."""
-    async with network(directory) as net, trio.open_nursery() as nursery:
-        guard = Guard(net, nursery, directory / "tower", **options)
-        await guard.start()
+    async with network(directory) as net, another(net, directory / "tower", **options) as guard:
         yield net, guard
-        nursery.cancel_scope.cancel()
 
 
 async def watched_pair(net: Network, guard: Guard, **options: Any) -> None:

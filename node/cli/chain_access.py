@@ -1,0 +1,40 @@
+"""The chain that a command's options name, once it can serve."""
+
+import logging
+from pathlib import Path
+
+import trio
+
+from node.chain.bitcoind import BitcoindChain, cookie_path
+from node.chain.http import Credentials
+from node.chain.rpc_client import StartingUp
+from node.cli.chain_options import ChainOptions
+
+log = logging.getLogger("rill.chain")
+
+STARTING_SECONDS = 1.0
+
+
+async def open_chain(options: ChainOptions) -> BitcoindChain:
+    """The chain, waiting for a bitcoind that has only just been started.
+
+    Raises:
+        ChainTrouble: it cannot serve us.
+    """
+    chain = _chain_of(options)
+    while True:
+        try:
+            await chain.check()
+        except StartingUp as starting:
+            log.info("waiting for bitcoind", extra={"why": starting.why})
+            await trio.sleep(STARTING_SECONDS)
+        else:
+            return chain
+
+
+def _chain_of(options: ChainOptions) -> BitcoindChain:
+    if options.user is not None and options.password is not None:
+        secret: Credentials | Path = Credentials(options.user, options.password)
+    else:
+        secret = cookie_path(options.directory, options.network)
+    return BitcoindChain(secret, options.network, options.host, options.port)

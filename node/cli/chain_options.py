@@ -1,0 +1,66 @@
+"""How the commands are told of their network and of its bitcoind: the same options for each of them."""
+
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+NETWORKS = ("bitcoin", "testnet", "testnet4", "signet", "regtest")
+DEFAULT_DIRECTORY = Path("~/.rill")
+DEFAULT_BITCOIN_DIRECTORY = Path("~/.bitcoin")
+
+LOG_LEVELS = ("debug", "info", "unusual", "warning", "broken", "error")
+
+
+def _log_level(level: str) -> str:
+    if level not in LOG_LEVELS:
+        raise typer.BadParameter(f"--log-level is {level!r}, not one of {', '.join(LOG_LEVELS)}")
+    return level
+
+
+NetworkName = Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(NETWORKS)}.")]
+RpcHost = Annotated[str, typer.Option(metavar="HOST", help="Where bitcoind is.")]
+RpcPort = Annotated[int | None, typer.Option(metavar="N", help="Its port. Without: its own.")]
+RpcUser = Annotated[str | None, typer.Option(metavar="NAME", help="Without: the cookie's.")]
+RpcPassword = Annotated[str | None, typer.Option(metavar="WORD")]
+BitcoinDirectory = Annotated[Path, typer.Option(metavar="DIR", help="Where bitcoind keeps its cookie.")]
+LogLevel = Annotated[
+    str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.", callback=_log_level)
+]
+LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Log there, not to stdout.")]
+
+
+class ChainOptions(NamedTuple):
+    """Which chain, and who serves it."""
+
+    network: str
+    host: str
+    port: int | None
+    user: str | None
+    password: str | None
+    directory: Path
+
+
+def chain_options(
+    network: str, host: str, port: int | None, user: str | None, password: str | None, directory: Path
+) -> ChainOptions:
+    """What the command line said of the chain, if it can be meant.
+
+    Raises:
+        typer.BadParameter: it cannot.
+    """
+    if network not in NETWORKS:
+        raise typer.BadParameter(f"--network is {network!r}, not one of {', '.join(NETWORKS)}")
+    if (user is None) != (password is None):
+        raise typer.BadParameter("--bitcoin-rpcuser and --bitcoin-rpcpassword go together")
+    return ChainOptions(network, host, port, user, password, directory.expanduser())
+
+
+def bind_address(text: str | None, usual_host: str, usual_port: int) -> tuple[str, int]:
+    """Where to listen, from `HOST[:PORT]`."""
+    if text is None:
+        return usual_host, usual_port
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit():
+        return text.strip("[]"), usual_port
+    return host.strip("[]") or usual_host, int(port)
