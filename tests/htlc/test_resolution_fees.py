@@ -6,7 +6,8 @@ from htlc.resolution_claims import LOWEST_FEERATE_PER_KW, Market
 from tests.bolt import bolt
 from tests.htlc.onchain_stage import Player, Stage
 from tests.htlc.parties import ANCHORS, STATIC
-from wire.bitcoin.tx import Transaction
+from wire.bitcoin.tx import Transaction, TxOut
+from wire.units import Sat
 
 both_formats = pytest.mark.parametrize("channel_type", [ANCHORS, STATIC], ids=["anchors", "static_remotekey"])
 
@@ -148,3 +149,26 @@ def test_what_is_not_worth_its_fee_is_left_and_said_so(
     assert caplog.text.count("not worth the fee") >= 2
     assert alice.resolution.is_done
     assert alice.settled == {0: None}
+
+
+@bolt("b5-on-chain.7")
+def test_a_single_coin_pays_for_one_claim_after_the_other(stage: Stage) -> None:
+    stage.open(ANCHORS)
+    alice, bob = stage.alice, stage.bob
+    for number in range(6):
+        # HTLCs that expire together are taken back together
+        alice.party.offer(100_000_000, number, stage.height + 20 + number // 2)
+    bob.party.offer(100_000_000, 10, stage.height + 60)
+    stage.drain()
+    # the rest is meant for something else
+    spent = [alice.wallet.fund([TxOut(Sat(1_990_000), bob.wallet.new_script())], 253) for _ in range(7)]
+    alice.force_close()
+    stage.mine()
+    alice.fulfill(0, 10)
+    stage.mine(30)
+    assert all(o.spending is not None for o in alice.resolution.outputs if o.is_htlc)
+    assert len([tx for tx in alice.published if tx in stage.mined]) == 2 + 1 + 3
+    for each in spent:
+        alice.wallet.release(each)
+    stage.mine(160)
+    stage.check_conserved()
