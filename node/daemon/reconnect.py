@@ -1,10 +1,10 @@
 """Staying connected to those we have channels with.
 
-Who called first calls again: only that side knows an address, and two sides that call each
-other at once would close each other's connections.
+Who called first calls again: only that side knows an address.
 """
 
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -20,6 +20,7 @@ log = logging.getLogger("rill.peer")
 
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 60.0
+BRIEF_SECONDS = 2.0
 
 
 class Unreachable(Exception):
@@ -46,9 +47,12 @@ class Caller:
         rows = (msgspec.msgpack.decode(raw, type=Address) for raw in switch.store.values("addresses"))
         self._known = {row.node_id: row for row in rows}
         self._calling: set[Point] = set()
+        self._reached_at: dict[Point, float] = {}
+        self._waits: dict[Point, float] = {}
 
     async def remember(self, address: Address) -> None:
-        """Keep where a peer was reached."""
+        """Keep where a peer was reached just now."""
+        self._reached_at[address.node_id] = trio.current_time()
         if self._known.get(address.node_id) == address:
             return
         self._known[address.node_id] = address
@@ -74,18 +78,29 @@ class Caller:
         )
 
     async def call_again(self, node_id: Point) -> None:
-        """Call until connected, waiting longer each time, while we have channels with the peer."""
+        """Call until connected, waiting longer each time, while we have channels with the peer.
+
+        A connection that ends at once counts as none: two nodes that disagree about a channel would
+        else hang up on each other for ever, as fast as they can.
+        """
         if node_id in self._calling or node_id not in self._known:
             return
         self._calling.add(node_id)
-        wait_seconds = FIRST_WAIT_SECONDS
         try:
+            if trio.current_time() - self._reached_at.get(node_id, -math.inf) < BRIEF_SECONDS:
+                await self._wait(node_id)
+            else:
+                self._waits.pop(node_id, None)
             while node_id not in self._switch.peers and self._has_business_with(node_id):
                 try:
                     await self._call(self._known[node_id])
                 except (Unreachable, PeerGone) as gone:
                     log.info("a peer cannot be reached", extra={"peer": node_id.hex(), "why": str(gone)})
-                    await trio.sleep(wait_seconds * random.uniform(0.8, 1.2))
-                    wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
+                    await self._wait(node_id)
         finally:
             self._calling.discard(node_id)
+
+    async def _wait(self, node_id: Point) -> None:
+        wait_seconds = self._waits.get(node_id, FIRST_WAIT_SECONDS)
+        self._waits[node_id] = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
+        await trio.sleep(wait_seconds * random.uniform(0.8, 1.2))

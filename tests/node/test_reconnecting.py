@@ -1,13 +1,19 @@
 """Channels over connections that end and begin, and a chain that changes its mind (BOLT 2, 7)."""
 
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import msgspec
 import trio
 import trio.testing
 
 from gossip.validation import FORGET_AFTER_BLOCKS
 from htlc.channel import Phase
 from node.daemon.paying import PaymentFailed
+from node.daemon.reconnect import Address, Caller
+from node.daemon.switch import Switch
 from tests.bolt import bolt
 from tests.node.line import Network, line, silent, until
 from tests.node.payments import AMOUNT
@@ -135,3 +141,49 @@ async def test_a_spend_that_is_undone_is_forgotten(tmp_path: Path) -> None:
         assert not spent
         height = await net.mine(1)
         assert list(spent.values()) == [height]
+
+
+# --- calling again, in virtual time
+
+
+def a_caller(ends_after_seconds: float) -> tuple[Caller, list[float]]:
+    """A caller with one channel, whose connections end after so long; and when it called."""
+    channel = SimpleNamespace(charter=SimpleNamespace(peer_id=PEER_ID), phase=Phase.NORMAL)
+    store = SimpleNamespace(values=lambda _: [msgspec.msgpack.encode(ADDRESS)])
+    switch = SimpleNamespace(peers={}, channels={b"": channel}, store=store)
+    calls: list[float] = []
+
+    async def call(address: Address) -> None:
+        assert address == ADDRESS
+        calls.append(trio.current_time())
+        switch.peers[PEER_ID] = None
+        await caller.remember(address)
+
+    async def lose() -> None:
+        await trio.sleep(ends_after_seconds)
+        switch.peers.clear()
+        await caller.call_again(PEER_ID)
+
+    caller = Caller(cast("Switch", switch), call)
+    caller.lose = lose  # type: ignore[attr-defined]
+    return caller, calls
+
+
+PEER_ID = bytes(33)
+ADDRESS = Address(PEER_ID, "127.0.0.1", 1)
+
+
+async def test_who_hangs_up_at_once_is_called_less_and_less(autojump_clock: trio.testing.MockClock) -> None:
+    caller, calls = a_caller(ends_after_seconds=0.1)
+    for _ in range(15):
+        await caller.lose()  # type: ignore[attr-defined]
+    waits = [after - before for before, after in pairwise(calls)]
+    assert all(after > before for before, after in pairwise(waits[:7]))
+    assert 40 < waits[-1] < 80
+
+
+async def test_who_stayed_a_while_is_called_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    caller, calls = a_caller(ends_after_seconds=10)
+    for _ in range(5):
+        await caller.lose()  # type: ignore[attr-defined]
+    assert [after - before for before, after in pairwise(calls)] == [10, 10, 10, 10]
