@@ -45,6 +45,7 @@ MOST_INPUTS = 100
 
 _SIGNATURE = b"\x7f" * 64  # makes a DER signature of 70 bytes; one of ours has at most 71
 _LONGER_SIGNATURE = 2
+_SWEEP_WEIGHT = 4 * 82 + 2 + 156  # of a to_local alone, to a P2WPKH
 _WALLET_WEIGHT = 4 * 41 + 108 + 4 * 31 + 2  # one P2WPKH input, and change
 
 
@@ -252,7 +253,9 @@ def funded_stage(scene: Scene, outputs: Sequence[Output], feerate_per_kw: int) -
     unsigned = Transaction(2, tuple([each.txin for each in inputs]), tuple(paid))
     weight = 4 * len(unsigned.serialize_stripped()) + sum(each.witness_weight for each in inputs)
     weight += _WALLET_WEIGHT
-    rate = min(feerate_per_kw, value_sat * 1000 // weight)
+    # what they pay must still be swept
+    most_sat = value_sat - len(outputs) * fee_for(_SWEEP_WEIGHT, LOWEST_FEERATE_PER_KW)
+    rate = min(feerate_per_kw, most_sat * 1000 // weight)
     if rate < LOWEST_FEERATE_PER_KW:
         return None
     return Fund(tuple(inputs), tuple(paid), locktime_of(outputs[0]), rate, 0, value_sat)

@@ -102,7 +102,9 @@ class Story:
         if numbers:
             self.publisher.party.channel = states[self.random.choice(numbers)]
         self.other.is_away = self.is_cheating and self.random.random() < 0.5
-        self.publisher.force_close()
+        # when both go to chain, either commitment may be the one that is mined
+        for player in self.random.choice(([self.publisher], [self.publisher], list(self.players))):
+            player.force_close()
 
     def _pass_time(self) -> None:
         for player in self.players:
@@ -131,12 +133,12 @@ class Story:
         self.stage.check_conserved()
         assert self.other.channel.phase is Phase.CLOSED
         self._check_upstream(self.other)
-        if self.is_cheating:
-            assert self.other.resolution.spent is not None
+        assert self.other.resolution.spent is not None
+        if self.is_cheating and self.other.resolution.spent.ending is not Ending.OURS:
             assert self.other.resolution.spent.ending is Ending.REVOKED
             # at most its own anchor comes back, with a loss
             assert self.publisher.gained_sat <= 330
-        else:
+        elif not self.is_cheating:
             assert self.publisher.channel.phase is Phase.CLOSED
             self._check_upstream(self.publisher)
 
