@@ -1,5 +1,7 @@
 """What live nodes tell and believe of the network, and how it forgets (BOLT 7)."""
 
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,9 +13,10 @@ from gossip.validation import FORGET_AFTER_BLOCKS
 from htlc.relay import Toll
 from node.daemon.gossiper import Gossiper
 from node.daemon.node import Node
+from node.daemon.paying import PaymentFailed
 from node.daemon.peer import Peer, call
 from tests.bolt import bolt
-from tests.node.caller import Caller, answers, calling
+from tests.node.caller import Caller, HungUp, answers, calling
 from tests.node.line import CAPACITY_SAT, HOST, Network, line, network, until
 from tests.node.test_closing import closed
 from wire import node_address
@@ -28,8 +31,13 @@ from wire.messages.gossip import (
     AnnouncementSignatures,
     ChannelAnnouncement,
     ChannelUpdate,
+    EncodedFlags,
     GossipTimestampFilter,
     NodeAnnouncement,
+    QueryChannelRange,
+    QueryShortChannelIds,
+    ReplyChannelRange,
+    ReplyShortChannelIdsEnd,
     signed_digest,
 )
 from wire.scid import parts, scid
@@ -249,7 +257,7 @@ def an_announcement(short_channel_id: int) -> bytes:
     )
 
 
-def an_update(short_channel_id: int, timestamp: int) -> bytes:
+def an_update(short_channel_id: int, timestamp: int, changes: dict[str, int] | None = None) -> bytes:
     """An update of that channel by the liar."""
     first = min(KEYS[:2], key=secp256k1.point_of)
     unsigned = ChannelUpdate(
@@ -265,6 +273,7 @@ def an_update(short_channel_id: int, timestamp: int) -> bytes:
         fee_proportional_millionths=1,
         htlc_maximum_msat=Msat(1_000_000),
     )
+    unsigned = msgspec.structs.replace(unsigned, **(changes or {}))
     signature = secp256k1.sign(first, signed_digest(encode(unsigned)))
     return encode(msgspec.structs.replace(unsigned, signature=signature))
 
@@ -393,3 +402,57 @@ async def test_who_comes_late_is_not_told_of_a_closed_channel(tmp_path: Path) ->
         await net["diana"].gossiper.wait_for_graph(lambda graph: len(graph.policies) == 2)
         await quiet()
         assert net["diana"].graph.channels.keys() == {net.short_channel_id("alice", "bob")}
+
+
+# --- odd questions and odd truths
+
+
+ODD_QUESTIONS = [
+    QueryChannelRange(REGTEST, 0xFFFFFFFF, 0xFFFFFFFF),
+    QueryChannelRange(REGTEST, 0, 0),
+    QueryChannelRange(REGTEST, 0, 0xFFFFFFFF, query_option=3),
+    QueryChannelRange(bytes(32), 0, 1),
+    QueryShortChannelIds(REGTEST, b""),
+    QueryShortChannelIds(REGTEST, b"\0"),
+    QueryShortChannelIds(REGTEST, b"\0" + bytes(7)),
+    QueryShortChannelIds(REGTEST, b"\0" + bytes(8000)),
+    QueryShortChannelIds(REGTEST, b"\0" + bytes(16), query_flags=EncodedFlags(0, b"\1")),
+    QueryShortChannelIds(REGTEST, b"\1" + zlib.compress(bytes(8_000_000))),
+    QueryShortChannelIds(bytes(32), b"\0" + bytes(8)),
+    ReplyChannelRange(REGTEST, 0, 1, 1, b"\0"),
+    ReplyChannelRange(REGTEST, 0, 0, 0, b"\1" + zlib.compress(bytes(8_000_000))),
+    ReplyShortChannelIdsEnd(REGTEST, 1),
+    GossipTimestampFilter(REGTEST, 0xFFFFFFFF, 0xFFFFFFFF),
+]
+
+
+@bolt("queries.1", "queries.2", "queries.3")
+@pytest.mark.parametrize("asked", ODD_QUESTIONS, ids=lambda asked: type(asked).__name__)
+async def test_an_odd_question_does_no_harm(tmp_path: Path, asked: Message) -> None:
+    async with line(tmp_path, "bob carol") as net, calling(net["bob"]) as caller:
+        with suppress(HungUp):
+            await caller.send(EVERYTHING, asked, asked)
+            await until_pong(caller)
+        async with calling(net["bob"], KEYS[0]) as other:
+            assert await answers(other)
+
+
+@bolt("validation.3")
+async def test_an_extreme_update_is_believed_and_no_route_breaks_of_it(tmp_path: Path) -> None:
+    extreme = {
+        "cltv_expiry_delta": 0xFFFF,
+        "htlc_minimum_msat": Msat(0),
+        "fee_base_msat": 0xFFFFFFFF,
+        "fee_proportional_millionths": 0xFFFFFFFF,
+        "htlc_maximum_msat": Msat(2_100_000_000_000_000_000),
+    }
+    async with line(tmp_path, "bob carol") as net, calling(net["bob"]) as caller:
+        short_channel_id = await fund_liar(net)
+        await net.mine(6)
+        now = int(net.clock())
+        await caller.send_raw(an_announcement(short_channel_id), an_update(short_channel_id, now, extreme))
+        await net["bob"].gossiper.wait_for_graph(lambda graph: len(graph.policies) == 3)
+        for payee in (secp256k1.point_of(key) for key in KEYS[:2]):
+            with pytest.raises(PaymentFailed):
+                await net["bob"].pay(payee, sha256(b"x"), bytes(32), Msat(1_000_000))
+        await net.pay("bob", "carol", 1_000_000)
