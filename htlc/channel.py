@@ -130,6 +130,7 @@ class Channel(msgspec.Struct, frozen=True, gc=False):
     is_ready: Dual[bool] = Dual(False, False)  # who sent channel_ready
     short_channel_id: int | None = None
     closing: Closing = Closing()
+    known_since: int = 0  # the height at which both had signed its first commitments
 
     @property
     def id(self) -> bytes:

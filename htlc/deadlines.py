@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 from htlc.channel import Channel, Phase
 from htlc.errors import FailChannel
-from htlc.ladder import Fulfilled, Htlc, Rung
+from htlc.ladder import REMOTE, Fulfilled, Htlc, Rung
 
 GRACE_BLOCKS = 2  # for a peer to remove an expired HTLC by message
 CLAIM_BLOCKS = 18  # for two confirmations of ours, twice reorganised, before a peer may take it back
 FAIL_BACK_BLOCKS = 3  # before the peer must fail the channel for what we did not remove
+
+FUNDING_BLOCKS = 2016  # for the peer's funding transaction to be mined
 
 _ENFORCED = (Phase.NORMAL, Phase.SHUTTING_DOWN)
 
@@ -67,3 +69,15 @@ def expiring(channel: Channel, height: int) -> Iterator[Htlc]:
         is_pending = htlc.is_locked_in and htlc.outcome is None and is_read
         if is_pending and height >= htlc.cltv_expiry - FAIL_BACK_BLOCKS:
             yield htlc
+
+
+def is_abandoned(channel: Channel, height: int) -> bool:
+    """Whether a channel of the peer's has waited in vain for its funding transaction.
+
+    Not even the peer's `error` lets us forget it sooner: it may have lost the channel and yet have
+    broadcast the transaction, and then only our commitment gets its money back.
+    """
+    # funding_created-funding_signed.4
+    was_funded = channel.short_channel_id is not None or channel.is_ready.local
+    is_theirs = channel.charter.opener is REMOTE and channel.phase is not Phase.CLOSED
+    return is_theirs and not was_funded and height >= channel.known_since + FUNDING_BLOCKS

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from htlc import opening
@@ -178,7 +179,7 @@ class Establishment:
             # its id follows from the outpoint alone: anybody could name that of a channel we have
             raise UnacceptableOpening("funding_txid", message.funding_txid.hex(), "funds another channel")
         # funding_created-funding_signed.4: from here on we remember the channel
-        turn.put(channel)
+        turn.put(msgspec.structs.replace(channel, known_since=self._switch.height))
         self._switch.live.add(channel.id)
         turn.send(peer.node_id, signed)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from htlc.channel import Channel, Phase
-from htlc.deadlines import expiring, overdue
+from htlc.deadlines import expiring, is_abandoned, overdue
 from htlc.effects import Alert, Broadcast, Forget, Fund, Lapse, ResolutionEffect, Save, Settle
 from htlc.resolution import Resolution, ResolutionStep, connected, disconnected, went_to_chain
 from htlc.resolution_claims import Market
@@ -71,9 +71,13 @@ class Resolver:
         if is_tip:
             self._keep_deadlines(turn, block.height)
 
-    @staticmethod
-    def _keep_deadlines(turn: "Turn", height: int) -> None:
+    def _keep_deadlines(self, turn: "Turn", height: int) -> None:
         for channel in turn.all_channels():
+            if is_abandoned(channel, height):
+                turn.put(msgspec.structs.replace(channel, phase=Phase.CLOSED))
+                self._switch.live.discard(channel.id)
+                self._forget(turn, channel.id)
+                continue
             broken = overdue(channel, height)
             if broken is not None:
                 turn.fail_channel(channel, str(broken))
@@ -199,8 +203,8 @@ class Resolver:
         return paid
 
     def _forget(self, turn: "Turn", channel_id: bytes) -> None:
-        """A hundred blocks lie on all of it: nothing can bring it back."""
-        del self.resolutions[channel_id]
+        """Nothing can bring it back: a hundred blocks lie on all of it, or there never was anything."""
+        self.resolutions.pop(channel_id, None)
         turn.writes_once[b"resolution" + channel_id] = partial(self._switch.store.forget_channel, channel_id)
 
 

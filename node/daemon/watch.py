@@ -17,6 +17,7 @@ from node.chain.interface import (
     Chain,
     ChainUnavailable,
     Rejected,
+    Tip,
 )
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
@@ -63,8 +64,8 @@ class Watcher:
         """Follow from where we stopped, or on a first start from the tip."""
         if self._followed is None:
             tip = await self._chain.tip()
-            self._followed = Followed(tip.height, tip.block_hash)
-        self._switch.height = self._followed.height
+            await self._switch.ask(lambda turn: self._begin(turn, tip))
+        assert self._followed is not None, "a node follows from its first start on"
         self._tell()
         await self._look_around(self._followed.height)
         stream = self._chain.follow(self._followed.height + 1, self._followed.block_hash)
@@ -97,17 +98,23 @@ class Watcher:
         self._grown.set()
         self._grown = trio.Event()
 
+    def _begin(self, turn: Turn, tip: Tip) -> None:
+        """The first start: what comes from now on concerns us, however short we live this time."""
+        self._switch.height = tip.height
+        self._stand_at(turn, Followed(tip.height, tip.block_hash))
+
+    def _stand_at(self, turn: Turn, followed: Followed) -> None:
+        self._followed, store = followed, self._switch.store
+        turn.writes_once[b"followed"] = lambda: store.put_meta("followed", msgspec.msgpack.encode(followed))
+
     def _take(self, turn: Turn, event: BlockEvent) -> None:
         if isinstance(event, BlockConnected):
             self._connect(turn, event)
-            followed = Followed(event.height, event.block_hash)
         else:
             self._disconnect(turn, event)
-            # the next connected block overwrites this; a crash before it re-reads from the fork
-            followed = Followed(event.height, event.block_hash)
-        self._followed = followed
+        # after a disconnection the next block overwrites this; a crash before it re-reads from the fork
+        self._stand_at(turn, Followed(event.height, event.block_hash))
         store, wallet = self._switch.store, self._switch.wallet
-        turn.writes_once[b"followed"] = lambda: store.put_meta("followed", msgspec.msgpack.encode(followed))
         turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
 
     # --- blocks

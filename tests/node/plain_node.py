@@ -17,7 +17,7 @@ from htlc.opening import House
 from htlc.relay import Toll
 from htlc.resolution_claims import Market
 from node.chain.embedded import EmbeddedChain
-from node.chain.interface import MIN_FEERATE_PER_KW, Rejected
+from node.chain.interface import MIN_FEERATE_PER_KW, Rejected, Tip
 from node.daemon.closings import ClosingWish
 from node.daemon.invoices import InvoiceRow, new_invoice
 from node.daemon.paying import Errand, Payer, Wanted
@@ -29,7 +29,7 @@ from node.daemon.switch import Request, Switch
 from node.daemon.turn import Turn, resume
 from node.daemon.wallet import SCHEMA as WALLET_SCHEMA
 from node.daemon.wallet import Wallet
-from node.daemon.watch import Followed, Watcher
+from node.daemon.watch import Watcher
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
 from wire.crypto.hashes import sha256
@@ -150,12 +150,13 @@ class PlainNode:
         self.payer = Payer(self.switch, Graph(), lambda: NOW_SECONDS)
         self.words_left, self.held = None, []
         self.is_alive = True
-        followed = self.watcher._followed
-        if followed is None:
-            followed = Followed(chain.regtest.height, chain.regtest.block_hash(chain.regtest.height) or b"")
-            self.watcher._followed, self.switch.height = followed, followed.height
-        self.follower = chain.follow(followed.height + 1, followed.block_hash)
         self.switch._inbox.appendleft(Request(resume))
+        self.turn()
+        if self.watcher._followed is None:
+            tip = Tip(chain.regtest.height, chain.regtest.block_hash(chain.regtest.height) or b"")
+            self.ask(lambda turn: self.watcher._begin(turn, tip))
+        assert self.watcher._followed is not None, "it follows from now on"
+        self.follower = chain.follow(self.watcher._followed.height + 1, self.watcher._followed.block_hash)
         self.switch.to_broadcast.extend((transaction,) for transaction in self.store.broadcasts())
         for callback in self.on_start:
             callback(self)

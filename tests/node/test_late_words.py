@@ -1,15 +1,18 @@
-"""What was under way when a channel went to chain, and what a node knows in its first turn."""
+"""What was under way when a channel went to chain or a node died, and what is known in a first turn."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from htlc import deadlines
 from htlc.channel import Phase
 from htlc.opening import ANCHORS_TYPE, Wish
+from htlc.relay import Toll
 from node.daemon.payments import Status
 from tests.bolt import bolt
 from tests.node.lockstep import Line, quick_directory
 from tests.node.plain_node import PlainNode
+from wire.bitcoin.tx import TxOut
 from wire.units import Msat, Sat
 
 AMOUNT_MSAT = 10_000_000
@@ -67,3 +70,42 @@ def test_a_node_knows_its_height_before_it_reads_a_block(line: Line) -> None:
     line.chain.regtest.mine(1, line.chain.faucet.script)
     alice.start()
     assert alice.switch.height == line.chain.regtest.height - 1
+
+
+@bolt("funding_created-funding_signed.4")
+def test_a_channel_that_is_never_funded_is_forgotten_in_the_end(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "FUNDING_BLOCKS", 10)
+    alice, bob, _ = line.nodes
+    link = line.links[0]
+    line.begin_opening(link, Wish(Sat(100_000), Msat(0), 1000, ANCHORS_TYPE, True))
+    while not any(channel.phase is Phase.AWAITING_FUNDING for channel in bob.switch.channels.values()):
+        for to in (0, 1):
+            link.deliver(to)
+            link.nodes[to].turn()
+    # funding_signed is lost, and Alice will not know the channel
+    link.join()
+    line.settle()
+    unfunded = bob.channel_with(alice)
+    assert unfunded.id not in alice.switch.channels
+    line.mine(9)
+    assert bob.switch.channels[unfunded.id].phase is Phase.FAILED
+    line.mine(1)
+    assert bob.switch.channels[unfunded.id].phase is Phase.CLOSED
+    assert not bob.switch.resolver.resolutions
+    bob.die()
+    bob.start()
+    assert not bob.switch.resolver.resolutions
+
+
+def test_what_is_paid_to_a_node_that_dies_young_is_seen(line: Line) -> None:
+    dora = PlainNode("dora", line.chain.directory / "dora", line.chain, line.nodes[0].house, Toll())
+    script = dora.ask(dora.switch.new_script)
+    dora.die()
+    line.chain.faucet.pay([TxOut(Sat(50_000), script)])
+    line.mine()
+    dora.start()
+    dora.follow()
+    assert dora.wallet.balance_sat().confirmed_sat == 50_000
+    dora.die()
