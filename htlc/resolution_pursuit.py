@@ -287,6 +287,7 @@ class _Pursuit:
             # until the wallet has funded the next version this one stands
             self.claims.append(before)
             fund = _with(fund, replaces=before.transaction.txid)
+        self.left.difference_update([output.outpoint for output in outputs])
         self.effects.append(fund)
         return True
 

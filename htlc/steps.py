@@ -476,12 +476,6 @@ def confirmed(channel: Channel, secrets: ChannelSecrets) -> Step:
     return Step(_opened(ready), (SAVE, Send(message)))
 
 
-def funding_spent(channel: Channel, is_agreed: bool) -> Step:
-    """The funding output was spent in a block: by what both agreed on, or by something else."""
-    phase = Phase.CLOSED if is_agreed else Phase.FAILED
-    return Step(_with(channel, phase=phase), (SAVE,))
-
-
 def _opened(channel: Channel) -> Channel:
     if channel.phase is not Phase.AWAITING_FUNDING or channel.is_ready != Dual(True, True):
         return channel
