@@ -4,6 +4,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,12 @@ from node.daemon.rpc_client import NodeUnreachable
 from tests.node.backends import RillChain
 from tests.node.conftest import _free_port
 from tests.node.processes import READY, Program, RillNode, running, until
+from wire.bitcoin.block import parse_block
+from wire.bitcoin.tx import OutPoint, Transaction, txid_hex, txid_of_hex
 
 CAPACITY_SAT = 10_000_000
 BURIED_BLOCKS = 6
+PAID_SAT = 3_000
 
 
 @pytest.fixture(autouse=True)
@@ -95,24 +99,36 @@ async def test_two_nodes_open_pay_restart_and_close(tmp_path: Path) -> None:
         assert [row["amount_received_msat"] for row in paid] == [1_000_000, 2_000_000]
 
         [channel] = (await bob.call("listpeerchannels"))["channels"]
-        closed = await bob.call("close", id=channel["channel_id"])
-        await ended(chain, again, bob, closed["txid"])
-        outputs = (await bob.call("listfunds"))["outputs"]
-        assert sum(coin["amount_msat"] for coin in outputs) == 3_000_000
+        await bob.call("close", id=channel["channel_id"])
+        closing = await mined_close(chain, again, bob, channel)
+        [coin] = (await bob.call("listfunds"))["outputs"]
+        assert coin["txid"] == txid_hex(closing.txid)
+        # each offers a closing transaction at its own cost, and the miner takes either of them
+        for_bob = closing.outputs[coin["output"]].value_sat
+        for_alice = sum(output.value_sat for output in closing.outputs) - for_bob
+        assert coin["amount_msat"] == 1000 * for_bob
+        assert len(closing.outputs) == 2
+        assert for_bob == PAID_SAT or for_alice == CAPACITY_SAT - PAID_SAT
         assert (await again.call("stop")) == {"result": "Shutdown complete"}
         assert again.code() == 0
 
 
-async def ended(chain: RillChain, a: RillNode, b: RillNode, txid: str) -> None:
+async def mined_close(chain: RillChain, a: RillNode, b: RillNode, channel: dict[str, Any]) -> Transaction:
+    """Mine what spends a channel's funding output, and return it when both nodes have seen it."""
+    spent = OutPoint(txid_of_hex(channel["funding_txid"]), channel["funding_outnum"])
+
     async def is_waiting() -> bool:
-        return txid in chain.call("getrawmempool")
+        return bool(chain.call("getrawmempool"))
 
     async def is_over() -> bool:
         return await states(a) == await states(b) == {"ONCHAIN"}
 
     await until(is_waiting)
-    chain.call("generatetoaddress", 1, chain.call("getnewaddress"))
+    [block_hash] = chain.call("generatetoaddress", 1, chain.call("getnewaddress"))
     await until(is_over)
+    block = parse_block(bytes.fromhex(chain.call("getblock", block_hash, 0)))
+    [closing] = [tx for tx in block.transactions if tx.inputs[0].outpoint == spent]
+    return closing
 
 
 @pytest.mark.slow
