@@ -34,6 +34,7 @@ class Bitcoind:
             f"-rpcpassword={PASSWORD}",
             "-listen=0",
             "-fallbackfee=0.00002",
+            "-txindex=1",
         ]
         self._process = subprocess.Popen(
             [program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

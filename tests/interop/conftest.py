@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.interop.bitcoin import Bitcoind
+from tests.interop.stage import Stage, stage_on
 from tests.node.relay_ground import installed_bitcoind
 
 PACKAGE = Path(__file__).parent / "ldk" / "package.json"
@@ -52,3 +54,16 @@ async def bitcoind(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterato
         yield bitcoind
     finally:
         bitcoind.close()
+
+
+@pytest.fixture
+async def stage(
+    bitcoind: Bitcoind,
+    nursery: trio.Nursery,
+    ldk_modules: Path,
+    free_port: Callable[[], int],
+    tmp_path: Path,
+) -> AsyncIterator[Stage]:
+    """A stage on which everything ends with the test."""
+    async with stage_on(bitcoind, nursery, ldk_modules, free_port, tmp_path) as stage:
+        yield stage

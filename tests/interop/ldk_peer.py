@@ -94,7 +94,7 @@ class LdkPeer:
 
 
 async def start_ldk(
-    nursery: trio.Nursery, name: str, modules: Path, rpc_url: str, port: int, **options: object
+    nursery: trio.Nursery, name: str, modules: Path, rpc_url: str, *, port: int, **options: object
 ) -> LdkPeer:
     """Start a node; it listens when this returns. `modules` holds node_modules."""
     settings = {
