@@ -123,8 +123,7 @@ class Stage:
         await self.channels(
             node,
             lambda channels: (
-                len(channels) == count
-                and all(c.is_usable and c.id in node.switch.live for c in channels)
+                len(channels) == count and all(c.is_usable and c.id in node.switch.live for c in channels)
             ),
         )
 

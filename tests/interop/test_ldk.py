@@ -1,6 +1,5 @@
 """Rill and LDK, an independent implementation, on one bitcoind: channels, payments, forwarding, gossip."""
 
-
 import pytest
 import trio
 

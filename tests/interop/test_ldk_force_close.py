@@ -11,7 +11,7 @@ from node.daemon.node import Node
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import Status
 from tests.interop.ldk_peer import LdkPeer
-from tests.interop.stage import CAPACITY_SAT, LOOK_SECONDS, PATIENCE_SECONDS, PUSH_MSAT, Stage
+from tests.interop.stage import CAPACITY_SAT, PUSH_MSAT, Stage
 from wire.units import Msat
 
 pytestmark = pytest.mark.slow
@@ -77,9 +77,9 @@ async def _mine_until_closed(stage: Stage, rill: Node, ldk: LdkPeer) -> None:
 
 async def _swept_sat(stage: Stage, ldk: LdkPeer, least_sat: int) -> int:
     """What the transactions brought that LDK sends its spendable outputs home with."""
-    with trio.fail_after(PATIENCE_SECONDS):
-        while (swept_sat := sum([await _paid_sat(stage, txid) for txid in await ldk("swept")])) < least_sat:
-            await trio.sleep(LOOK_SECONDS)
+    swept_sat = 0
+    while swept_sat < least_sat:
+        swept_sat += await _paid_sat(stage, (await ldk.saw("swept"))["txid"])
     return swept_sat
 
 
