@@ -14,10 +14,9 @@ from node.cli.node import NodeOptions
 from node.cli.signals import until_signal
 from node.daemon.node import Node, NodeConfig, PortTaken
 from node.daemon.reconnect import Address
-from node.daemon.rpc import SOCKET_NAME, Commands, RpcServer
-from node.daemon.rpc_channels import ChannelCommands
-from node.daemon.rpc_general import DEFAULT_PORTS, GeneralCommands, Identity
-from node.daemon.rpc_payments import PaymentCommands
+from node.daemon.rpc import SOCKET_NAME, RpcServer
+from node.daemon.rpc_general import DEFAULT_PORTS, Identity
+from node.daemon.rpc_table import commands_of
 from node.daemon.store import Damaged, DatabaseInUse
 
 log = logging.getLogger("rill.lightningd")
@@ -46,9 +45,7 @@ async def _serve(options: NodeOptions) -> None:
         await nursery.start(node.run)
         # a node that knows no height yet is of no use to anybody
         await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
-        general = GeneralCommands(node, identity)
-        commands = Commands(general, ChannelCommands(node), PaymentCommands(node))
-        general.commands = commands
+        commands, general = commands_of(node, identity)
         await nursery.start(RpcServer(identity.directory / SOCKET_NAME, commands).run)
         log.info("Server started with public key %s, alias %s", node.node_id.hex(), identity.alias)
         await general.stopped.wait()
