@@ -1,0 +1,1 @@
+"""A network and what happens on it, described once and run at any fidelity."""
