@@ -4,7 +4,6 @@ It is told to a `Watcher` while it happens; what remains of it is an `Account`.
 """
 
 import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,8 +23,9 @@ from node.stream.files import FileSink, FileSource
 from node.stream.manifest import InvalidManifest, Manifest
 from node.stream.merkle import InvalidLayout
 from node.stream.offer import Defrauded, InvalidOffer
+from node.stream.orders import PurchaseFailed
 from node.stream.provider import ContentChanged, Provider
-from node.stream.viewer import ChunkBought, PurchaseFailed, Receipt, Viewer
+from node.stream.viewer import ChunkBought, Receipt, Viewer
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.node_address import Ipv4, read_addresses
@@ -158,9 +158,12 @@ class Demo:
     async def _buy(self, root: bytes) -> Receipt:
         """Alice knows the film's root; where Eric is she has from gossip, the rest from him."""
         plan, seller_id = self._plan, self._seller.node_id
-        call = partial(self._buyer.connect, seller_id, *announced_address(self._buyer, seller_id))
-        await call()
-        viewer = Viewer(self._buyer, reconnect=call)
+
+        async def call(provider: Point) -> None:
+            await self._buyer.connect(provider, *announced_address(self._buyer, provider))
+
+        await call(seller_id)
+        viewer = Viewer(self._buyer, call=call)
         manifest = await viewer.fetch_manifest(seller_id, root)
         budget = budget_for(manifest)
         means_msat = self._buyer.spendable_msat

@@ -17,8 +17,11 @@ from wire.codec import DecodeError, Truncated, WrongLength
 
 GET_MANIFEST, MANIFEST = 48001, 48003
 REQUEST_CHUNK, OFFER, CIPHERTEXT, REFUSAL = 48005, 48007, 48009, 48011
+GET_CATALOGUE, CATALOGUE = 48013, 48015
 
 MAX_FRAGMENT_BYTES = 65535 - 2 - 8
+MAX_PAGE_BYTES = 60_000
+"""The manifests in one message; a catalogue that is longer comes page by page."""
 MAX_OPEN_REQUESTS = 512
 """A viewer leaves no more requests unanswered; a provider need not hear those beyond."""
 
@@ -26,6 +29,9 @@ _request_id = Layer(">Q")
 _get_manifest = Layer(">Q32s")
 _request_chunk = Layer(">Q32sI")
 _refusal = Layer(">QH")
+_get_catalogue = Layer(">QI")
+_catalogue = Layer(">QI")
+_size = Layer(">H")
 
 
 class Reason(IntEnum):
@@ -59,6 +65,21 @@ class ManifestReply(Struct, frozen=True, gc=False):
 
     request_id: int
     manifest: bytes
+
+
+class GetCatalogue(Struct, frozen=True, gc=False):
+    """Ask what there is, from the title of this number on."""
+
+    request_id: int
+    first: int
+
+
+class CatalogueReply(Struct, frozen=True, gc=False):
+    """How many titles there are, and the next manifests, still encoded."""
+
+    request_id: int
+    total: int
+    manifests: tuple[bytes, ...]
 
 
 class RequestChunk(Struct, frozen=True, gc=False):
@@ -109,6 +130,39 @@ def write_manifest(message: ManifestReply) -> bytes:
 def read_manifest_reply(payload: bytes) -> ManifestReply:
     """Raises DecodeError."""
     return ManifestReply(*_numbered(payload, "manifest", MAX_MANIFEST_BYTES))
+
+
+def write_get_catalogue(message: GetCatalogue) -> bytes:
+    """The payload of a `get_catalogue`."""
+    return _get_catalogue.pack(message.request_id, message.first)
+
+
+def read_get_catalogue(payload: bytes) -> GetCatalogue:
+    """Raises DecodeError."""
+    return GetCatalogue(*_exactly(_get_catalogue, payload, "get_catalogue"))
+
+
+def write_catalogue(message: CatalogueReply) -> bytes:
+    """The payload of a `catalogue`, each manifest after its length."""
+    sized = [_size.pack(len(manifest)) + manifest for manifest in message.manifests]
+    return _catalogue.pack(message.request_id, message.total) + b"".join(sized)
+
+
+def read_catalogue_reply(payload: bytes) -> CatalogueReply:
+    """Raises DecodeError."""
+    if len(payload) < _catalogue.size:
+        raise Truncated("a catalogue")
+    request_id, total = _catalogue.unpack_from(payload)
+    manifests, at = [], _catalogue.size
+    while at < len(payload):
+        if at + _size.size > len(payload):
+            raise Truncated("a catalogue")
+        start = at + _size.size
+        at = start + _size.unpack_from(payload, at)[0]
+        if at > len(payload):
+            raise Truncated("a catalogue")
+        manifests.append(payload[start:at])
+    return CatalogueReply(request_id, total, tuple(manifests))
 
 
 def write_request_chunk(message: RequestChunk) -> bytes:

@@ -16,6 +16,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import accumulate
+from typing import TypeAlias
 
 import msgspec
 import trio
@@ -24,7 +26,16 @@ from node.daemon.peer import PeerGone
 from node.stream import messages
 from node.stream.manifest import Manifest, digest_of, read_manifest, signed, unsigned
 from node.stream.merkle import Layout, Tree, WrongChunkLength, plant_subtrees, subtree_hash
-from node.stream.messages import GetManifest, ManifestReply, OfferReply, Reason, Refusal, RequestChunk
+from node.stream.messages import (
+    CatalogueReply,
+    GetCatalogue,
+    GetManifest,
+    ManifestReply,
+    OfferReply,
+    Reason,
+    Refusal,
+    RequestChunk,
+)
 from node.stream.offer import Offer, Terms, seal_chunk
 from node.stream.ports import Node, Source
 from wire.codec import DecodeError
@@ -36,6 +47,9 @@ log = logging.getLogger("rill.stream")
 
 _SLICE_BYTES = 1 << 20
 """How much of a content is hashed before other tasks get a turn."""
+
+
+_Request: TypeAlias = GetCatalogue | GetManifest | RequestChunk
 
 
 class Policy(msgspec.Struct, frozen=True, gc=False):
@@ -100,7 +114,7 @@ class _Buyer(msgspec.Struct):
     unpaid_bytes: int = 0
     requests: int = 0
     """Requests not yet answered: queued, in work, or waiting for credit."""
-    queue: deque[GetManifest | RequestChunk] = msgspec.field(default_factory=deque)
+    queue: deque[_Request] = msgspec.field(default_factory=deque)
     waiting: deque[RequestChunk] = msgspec.field(default_factory=deque)
     workers: int = 0
     turn: trio.Lock = msgspec.field(default_factory=trio.Lock)
@@ -126,6 +140,7 @@ class Provider:
         self._nursery: trio.Nursery | None = None
         self.sold_chunks, self.earned_msat = 0, Msat(0)
         node.on_custom(messages.GET_MANIFEST, self._receive_get_manifest)
+        node.on_custom(messages.GET_CATALOGUE, self._receive_get_catalogue)
         node.on_custom(messages.REQUEST_CHUNK, self._receive_request_chunk)
         node.on_settled(self._settled)
 
@@ -153,12 +168,13 @@ class Provider:
     async def _receive_get_manifest(self, peer: Point, payload: bytes) -> None:
         self._enqueue(peer, messages.read_get_manifest, payload)
 
+    async def _receive_get_catalogue(self, peer: Point, payload: bytes) -> None:
+        self._enqueue(peer, messages.read_get_catalogue, payload)
+
     async def _receive_request_chunk(self, peer: Point, payload: bytes) -> None:
         self._enqueue(peer, messages.read_request_chunk, payload)
 
-    def _enqueue(
-        self, peer: Point, read: Callable[[bytes], GetManifest | RequestChunk], payload: bytes
-    ) -> None:
+    def _enqueue(self, peer: Point, read: Callable[[bytes], _Request], payload: bytes) -> None:
         """Take a request to the queue of its buyer; one too many is not heard."""
         try:
             request = read(payload)
@@ -174,7 +190,7 @@ class Provider:
         buyer.requests += 1
         self._queue(peer, buyer, request)
 
-    def _queue(self, peer: Point, buyer: _Buyer, request: GetManifest | RequestChunk) -> None:
+    def _queue(self, peer: Point, buyer: _Buyer, request: _Request) -> None:
         buyer.queue.append(request)
         if self._nursery is not None and buyer.workers < self._policy.workers_per_buyer:
             buyer.workers += 1
@@ -188,6 +204,8 @@ class Provider:
             try:
                 if isinstance(request, GetManifest):
                     await self._show(peer, request)
+                elif isinstance(request, GetCatalogue):
+                    await self._show_catalogue(peer, request)
                 else:
                     is_answered = await self._answer(peer, buyer, request)
             except PeerGone as reason:
@@ -204,6 +222,14 @@ class Provider:
             return
         reply = messages.write_manifest(ManifestReply(request.request_id, content.manifest.raw))
         await self._node.send_custom(peer, messages.MANIFEST, reply)
+
+    async def _show_catalogue(self, peer: Point, request: GetCatalogue) -> None:
+        """As many manifests, in the order of publication, as a message holds."""
+        rest = [content.manifest.raw for content in self._contents.values()][request.first :]
+        sums = accumulate(len(raw) + 2 for raw in rest)
+        page = tuple(raw for raw, end in zip(rest, sums, strict=True) if end <= messages.MAX_PAGE_BYTES)
+        reply = messages.write_catalogue(CatalogueReply(request.request_id, len(self._contents), page))
+        await self._node.send_custom(peer, messages.CATALOGUE, reply)
 
     async def _answer(self, peer: Point, buyer: _Buyer, request: RequestChunk) -> bool:
         """Sell or refuse; False if the request must wait. One decision up to the first await."""

@@ -28,8 +28,10 @@ from node.stream.offer import (
     read_offer,
     seal_chunk,
 )
+from node.stream.orders import NoAnswer, Patience, ProviderRefused
 from node.stream.provider import ContentChanged, Policy, Provider
-from node.stream.viewer import ChunkBought, ChunkNotPaid, NoAnswer, Patience, ProviderRefused, Viewer
+from node.stream.till import ChunkNotPaid
+from node.stream.viewer import ChunkBought, Viewer
 from tests.node.joined import JoinedNode, joined
 from tests.node.test_stream_merkle import content_of
 from wire.crypto import secp256k1
@@ -211,7 +213,7 @@ async def test_a_purchase_survives_the_connection(autojump_clock: object) -> Non
     async with shop() as deal:
         calls: list[float] = []
 
-        async def call_again() -> None:
+        async def call_again(provider: bytes) -> None:
             calls.append(trio.current_time())
             deal.alice.is_cut = False
             await trio.lowlevel.checkpoint()
@@ -221,7 +223,7 @@ async def test_a_purchase_survives_the_connection(autojump_clock: object) -> Non
             deal.eric.bend = lambda _, payload: payload
 
         patience = Patience(silence_seconds=1)
-        deal.viewer = Viewer(deal.alice, patience, reconnect=call_again, clock=lambda: deal.now[0])
+        deal.viewer = Viewer(deal.alice, patience, call=call_again, clock=lambda: deal.now[0])
         deal.eric.bend = on_type(messages.CIPHERTEXT, lose)
         assert await deal.buy() == deal.source.content
         assert calls
