@@ -18,18 +18,20 @@ from node.lab.account import Account, BalanceSat, ChainAccount, Film, Seconds, c
 from node.lab.audit import audit
 from node.lab.network import Network, running_network
 from node.lab.plan import CAPACITY_SAT, PUSHED_SAT, BeyondMeans, Plan
-from node.stream.budget import Budget, OverBudget
+from node.stream.budget import OverBudget
 from node.stream.files import FileSink, FileSource
+from node.stream.library import usual_budget
 from node.stream.manifest import InvalidManifest, Manifest
 from node.stream.merkle import InvalidLayout
 from node.stream.offer import Defrauded, InvalidOffer
 from node.stream.orders import PurchaseFailed
 from node.stream.provider import ContentChanged, Provider
-from node.stream.viewer import ChunkBought, Receipt, Viewer
+from node.stream.title import ChunkBought
+from node.stream.viewer import Receipt, Viewer
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.node_address import Ipv4, read_addresses
-from wire.units import Msat, msat
+from wire.units import msat
 
 BUYER, SELLER = "alice", "eric"
 MEBIBYTE = 1 << 20
@@ -165,7 +167,7 @@ class Demo:
         await call(seller_id)
         viewer = Viewer(self._buyer, call=call)
         manifest = await viewer.fetch_manifest(seller_id, root)
-        budget = budget_for(manifest)
+        budget = usual_budget(manifest)
         means_msat = self._buyer.spendable_msat
         if manifest.total_msat + manifest.layout.chunk_count * budget.fee_per_chunk_msat > means_msat:
             raise BeyondMeans(manifest.layout.chunk_count, manifest.price_msat, means_msat)
@@ -213,12 +215,6 @@ def announced_address(node: Node, node_id: Point) -> tuple[str, int]:
         if isinstance(address, Ipv4):
             return address.host, address.port
     raise NotAnnounced(node_id)
-
-
-def budget_for(manifest: Manifest) -> Budget:
-    """As much as the manifest asks for, and fees of a hundredth of it, or of 10 sat if that is more."""
-    fee_msat = Msat(max(manifest.price_msat // 100, 10_000))
-    return Budget(manifest.price_msat, manifest.total_msat, fee_msat)
 
 
 def _sha256(path: Path) -> bytes:

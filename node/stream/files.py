@@ -42,10 +42,7 @@ class FileSink:
 
     def write(self, offset: int, content: bytes) -> None:
         """Put bytes at an offset."""
-        view = memoryview(content)
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[written:], offset + written
+        _write_all(self._descriptor, offset, content)
 
     def finish(self) -> None:
         """Everything is written: be the file."""
@@ -59,3 +56,34 @@ class FileSink:
     ) -> None:
         os.close(self._descriptor)
         self._part.unlink(missing_ok=True)
+
+
+class PartFile:
+    """A file that is put together in any order and read meanwhile; it stays when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """So many bytes, or fewer where the file ends."""
+        return os.pread(self._descriptor, size, offset)
+
+    def write(self, offset: int, content: bytes) -> None:
+        """Put bytes at an offset."""
+        _write_all(self._descriptor, offset, content)
+
+    def __enter__(self) -> "PartFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def _write_all(descriptor: int, offset: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written

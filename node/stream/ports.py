@@ -8,6 +8,7 @@ own to say: PeerGone, PaymentFailed and AlreadyPaid.
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
+from gossip.graph import Graph
 from wire.crypto.secp256k1 import Point, Signature
 from wire.units import Msat
 
@@ -40,6 +41,8 @@ class Payment(Protocol):
     def fee_msat(self) -> Msat: ...
     @property
     def route(self) -> tuple[Point, ...]: ...
+    @property
+    def short_channel_ids(self) -> tuple[int, ...]: ...
 
 
 class Node(Protocol):
@@ -49,6 +52,8 @@ class Node(Protocol):
     def node_id(self) -> Point: ...
     @property
     def spendable_msat(self) -> Msat: ...
+    @property
+    def graph(self) -> Graph: ...
 
     def sign_digest(self, digest: bytes) -> Signature:
         """A signature of the node key over a 32-byte digest."""
@@ -91,6 +96,18 @@ class Source(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """So many bytes, or fewer where the content ends; raises OSError."""
+        ...
+
+
+class Store(Protocol):
+    """Where what was bought of a content is kept, and read again."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """So many bytes, which were written before; raises OSError."""
+        ...
+
+    def write(self, offset: int, content: bytes) -> None:
+        """Put bytes at an offset; raises OSError."""
         ...
 
 

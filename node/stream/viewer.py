@@ -11,7 +11,7 @@ not the one signed) ends the purchase.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import msgspec
 import trio
@@ -21,23 +21,12 @@ from node.stream.budget import Budget, OverBudget, Spent
 from node.stream.manifest import Manifest
 from node.stream.offer import Defrauded, InvalidOffer, open_chunk
 from node.stream.orders import Catalogue, Orders, Patience, PurchaseFailed
-from node.stream.ports import Node, Sink
+from node.stream.ports import Node, Sink, Store
 from node.stream.till import Till
+from node.stream.title import ChunkBought, Title
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
-
-
-class ChunkBought(msgspec.Struct, frozen=True, gc=False):
-    """One chunk is paid, opened, verified and written."""
-
-    index: int
-    bytes: int
-    price_msat: Msat
-    fee_msat: Msat
-    seconds: float
-    route: tuple[Point, ...]
-    tries: int
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -106,6 +95,12 @@ class Viewer:
     async def browse(self, provider: Point) -> Catalogue:
         """What a provider sells; raises what `fetch_manifest` raises."""
         return await self.orders.catalogue(provider)
+
+    def open_title(
+        self, manifests: Sequence[Manifest], store: Store, budget: Budget, *, wants_all: bool = False
+    ) -> Title:
+        """A content to be watched or downloaded, sold by all these; nothing is bought until it runs."""
+        return Title(self._node, self.orders, self.till, manifests, store, budget, wants_all=wants_all)
 
     async def buy(
         self,

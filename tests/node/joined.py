@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from gossip.graph import Graph
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import AlreadyPaid, Status
 from node.daemon.peer import PeerGone
@@ -35,6 +36,7 @@ class JoinedPayment:
     amount_msat: Msat
     fee_msat: Msat
     route: tuple[Point, ...]
+    short_channel_ids: tuple[int, ...] = (1,)
 
 
 @dataclass
@@ -48,6 +50,7 @@ class JoinedNode:
     settled: list[SettledCallback] = field(default_factory=list)
     payments: list[bytes] = field(default_factory=list)
     spendable_msat: Msat = Msat(10**12)
+    graph: Graph = field(default_factory=Graph)
     failures: int = 0
     """How many payments fail before one succeeds."""
     failed: int = 0

@@ -31,7 +31,8 @@ from node.stream.offer import (
 from node.stream.orders import NoAnswer, Patience, ProviderRefused
 from node.stream.provider import ContentChanged, Policy, Provider
 from node.stream.till import ChunkNotPaid
-from node.stream.viewer import ChunkBought, Viewer
+from node.stream.title import ChunkBought
+from node.stream.viewer import Viewer
 from tests.node.joined import JoinedNode, joined
 from tests.node.test_stream_merkle import content_of
 from wire.crypto import secp256k1
