@@ -15,13 +15,15 @@ log = logging.getLogger("rill.chain")
 STARTING_SECONDS = 1.0
 
 
-async def open_chain(options: ChainOptions) -> BitcoindChain:
+async def open_chain(options: ChainOptions, poll_seconds: float | None = None) -> BitcoindChain:
     """The chain, waiting for a bitcoind that has only just been started.
+
+    It is asked for blocks as often as is usual, or as is said.
 
     Raises:
         ChainTrouble: it cannot serve us.
     """
-    chain = _chain_of(options)
+    chain = _chain_of(options, poll_seconds)
     while True:
         try:
             await chain.check()
@@ -32,9 +34,9 @@ async def open_chain(options: ChainOptions) -> BitcoindChain:
             return chain
 
 
-def _chain_of(options: ChainOptions) -> BitcoindChain:
+def _chain_of(options: ChainOptions, poll_seconds: float | None) -> BitcoindChain:
     if options.user is not None and options.password is not None:
         secret: Credentials | Path = Credentials(options.user, options.password)
     else:
         secret = cookie_path(options.directory, options.network)
-    return BitcoindChain(secret, options.network, options.host, options.port)
+    return BitcoindChain(secret, options.network, options.host, options.port, poll_seconds)

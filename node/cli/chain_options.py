@@ -9,7 +9,7 @@ NETWORKS = ("bitcoin", "testnet", "testnet4", "signet", "regtest")
 DEFAULT_DIRECTORY = Path("~/.rill")
 DEFAULT_BITCOIN_DIRECTORY = Path("~/.bitcoin")
 
-LOG_LEVELS = ("debug", "info", "unusual", "warning", "broken", "error")
+LOG_LEVELS = ("io", "trace", "debug", "info", "unusual", "warning", "broken", "error")
 
 
 def _log_level(level: str) -> str:

@@ -3,10 +3,13 @@
 import logging
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 LEVELS = {
+    "io": logging.DEBUG,
+    "trace": logging.DEBUG,
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "unusual": logging.WARNING,
@@ -29,11 +32,24 @@ class Lines(logging.Formatter):
         return " ".join((super().formatMessage(record), *fields))
 
 
-def start_logging(level: str, file: Path | None = None, stream: TextIO | None = None) -> None:
-    """Write the log of all of Rill to a file or to a stream: stdout, if there is neither."""
-    handler = logging.StreamHandler(stream or sys.stdout) if file is None else logging.FileHandler(file)
-    handler.setFormatter(Lines())
+def start_logging(
+    level: str,
+    files: Sequence[Path] = (),
+    stream: TextIO | None = None,
+    levels: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Write the log of all of Rill to these files, and to a stream: stdout, if there are neither.
+
+    `levels` are those of single subsystems, as (level, subsystem).
+    """
+    handlers: list[logging.Handler] = [logging.FileHandler(file) for file in files]
+    if stream is not None or not files:
+        handlers.append(logging.StreamHandler(stream or sys.stdout))
     rill = logging.getLogger("rill")
-    rill.addHandler(handler)
+    for handler in handlers:
+        handler.setFormatter(Lines())
+        rill.addHandler(handler)
     rill.setLevel(LEVELS[level])
+    for one, subsystem in levels:
+        rill.getChild(subsystem).setLevel(LEVELS[one])
     rill.propagate = False

@@ -14,7 +14,7 @@ import typer
 from node.cli.chain import chain
 from node.cli.client import cli
 from node.cli.lab import lab
-from node.cli.node import node
+from node.cli.node import OPTIONS_OF_ITS_OWN, node
 from node.cli.watchtower import watchtower
 
 USAGE, INTERRUPTED = 2, 130
@@ -78,7 +78,7 @@ the account is printed to the satoshi. PATH is replaced if it exists.
 
 
 app.command()(chain)
-app.command()(node)
+app.command(add_help_option=False, context_settings=OPTIONS_OF_ITS_OWN)(node)
 app.command()(cli)
 app.command()(watchtower)
 app.add_typer(lab, name="lab")

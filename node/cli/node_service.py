@@ -1,68 +1,120 @@
 """What `rill node` runs: the node, its chain, its RPC, and what ends them."""
 
 import logging
+import sys
+from contextlib import ExitStack
+from pathlib import Path
 
 import trio
 import typer
 
-from node.chain.bitcoind import BitcoindChain
-from node.chain.interface import ChainTrouble, UnknownBlock
+from node.chain.bitcoind import RPC_PORTS, cookie_path
+from node.chain.embedded import EmbeddedChain
+from node.chain.http import Credentials
+from node.chain.interface import Chain, ChainTrouble, UnknownBlock
+from node.chain.kernel import ChainDirectoryInUse
+from node.chain.served import ChainPortTaken, ServedChain
 from node.cli.chain_access import open_chain
-from node.cli.chain_options import bind_address
+from node.cli.chain_options import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_address
 from node.cli.logs import start_logging
-from node.cli.node import NodeOptions
+from node.cli.node_config import config_of
+from node.cli.node_options import directory_of, network_of
+from node.cli.options import BadOption, Settings
 from node.cli.signals import until_signal
-from node.daemon.node import Node, NodeConfig, PortTaken
-from node.daemon.reconnect import Address
+from node.daemon.node import Node, PortTaken
 from node.daemon.rpc import SOCKET_NAME, RpcServer
-from node.daemon.rpc_general import DEFAULT_PORTS, Identity
+from node.daemon.rpc_general import Identity
 from node.daemon.rpc_table import commands_of
+from node.daemon.saboteur import BadSabotage
 from node.daemon.store import Damaged, DatabaseInUse
 
 log = logging.getLogger("rill.lightningd")
 
-FAILED = 1
-HOST = "127.0.0.1"
+FAILED, USAGE = 1, 2
 LAST_WORDS_SECONDS = 0.1
+CHAIN_DIRECTORY = "chain"
+_REFUSALS = (
+    ChainTrouble,
+    UnknownBlock,
+    PortTaken,
+    DatabaseInUse,
+    Damaged,
+    BadSabotage,
+    ChainDirectoryInUse,
+    ChainPortTaken,
+)
 
 
-def serve_node(options: NodeOptions) -> int:
+def serve_node(settings: Settings) -> int:
     """Run until a signal or `stop`; return the exit code."""
-    start_logging(options.log_level, options.log_file)
+    directory = directory_of(settings) / network_of(settings)
     try:
-        trio.run(_serve, options)
-    except (ChainTrouble, UnknownBlock, PortTaken, DatabaseInUse, Damaged) as refused:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _start_logging(settings, directory)
+    except OSError as error:
+        typer.echo(f"rill: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
+        return FAILED
+    for name in dict.fromkeys(each.option.name for each in settings.said if each.option.is_ignored):
+        log.info("--%s has no meaning here and is ignored", name)
+    try:
+        trio.run(_serve, settings, directory)
+    except BadOption as bad:
+        typer.echo(f"rill: {bad}", err=True)
+        return USAGE
+    except _REFUSALS as refused:
         typer.echo(f"rill: {refused}", err=True)
         return FAILED
     log.info("stopped")
     return 0
 
 
-async def _serve(options: NodeOptions) -> None:
-    async with until_signal() as nursery:
-        chain = await open_chain(options.chain)
-        node, identity = node_of(options, chain)
-        await nursery.start(node.run)
-        # a node that knows no height yet is of no use to anybody
-        await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
-        commands, general = commands_of(node, identity)
-        await nursery.start(RpcServer(identity.directory / SOCKET_NAME, commands).run)
-        log.info("Server started with public key %s, alias %s", node.node_id.hex(), identity.alias)
-        await general.stopped.wait()
-        # who called `stop` is answered first
-        await trio.sleep(LAST_WORDS_SECONDS)
+def _start_logging(settings: Settings, directory: Path) -> None:
+    files = settings.all("log-file")
+    levels = settings.all("log-level")
+    of_all = [level for level, subsystem in levels if not subsystem]
+    start_logging(
+        of_all[-1] if of_all else "info",
+        [directory / file for file in files if file != "-"],
+        sys.stdout if "-" in files else None,
+        [(level, subsystem) for level, subsystem in levels if subsystem],
+    )
 
 
-def node_of(options: NodeOptions, chain: BitcoindChain) -> tuple[Node, Identity]:
-    """The node that the options describe.
+async def _serve(settings: Settings, directory: Path) -> None:
+    with ExitStack() as kept:
+        async with until_signal() as nursery:
+            chain = await _chain(settings, directory, nursery, kept)
+            node = Node(config_of(settings, directory), chain)
+            await nursery.start(node.run)
+            # a node that knows no height yet is of no use to anybody
+            await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
+            identity = Identity(directory, node.alias, settings.views())
+            commands, general = commands_of(node, identity)
+            path = directory / settings.get("rpc-file", Path(SOCKET_NAME))
+            await nursery.start(RpcServer(path, commands).run)
+            log.info("Server started with public key %s, alias %s", node.node_id.hex(), node.alias)
+            await general.stopped.wait()
+            # who called `stop` is answered first
+            await trio.sleep(LAST_WORDS_SECONDS)
+
+
+async def _chain(settings: Settings, directory: Path, nursery: trio.Nursery, kept: ExitStack) -> Chain:
+    """The chain that the node lives on.
 
     Raises:
-        DatabaseInUse, Damaged: its database cannot be opened.
+        ChainTrouble, ChainDirectoryInUse, ChainPortTaken: it cannot serve us.
     """
-    directory = options.directory / options.chain.network
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    host, port = bind_address(options.bind_addr, HOST, DEFAULT_PORTS[options.chain.network])
-    towers = tuple([Address(*tower) for tower in options.watchtowers])
-    config = NodeConfig(directory, alias=options.alias, host=host, port=port, watchtowers=towers)
-    node = Node(config, chain)
-    return node, Identity(directory, options.alias)
+    network = network_of(settings)
+    user, password = settings.find("bitcoin-rpcuser"), settings.find("bitcoin-rpcpassword")
+    host, port = bind_address(settings.find("bitcoin-rpcconnect"), "127.0.0.1", RPC_PORTS[network])
+    port = settings.get("bitcoin-rpcport", port)
+    if settings.get("chain", "bitcoind") == "bitcoind":
+        bitcoin_directory = settings.get("bitcoin-datadir", DEFAULT_BITCOIN_DIRECTORY.expanduser())
+        options = ChainOptions(network, host, port, user, password, bitcoin_directory)
+        return await open_chain(options, settings.find("dev-bitcoind-poll"))
+    if network != EmbeddedChain.network:
+        raise BadOption(f"--chain=embedded is a chain for {EmbeddedChain.network}, not for {network}")
+    chain = kept.enter_context(EmbeddedChain(directory / CHAIN_DIRECTORY))
+    credentials = None if user is None else Credentials(user, password)
+    await nursery.start(ServedChain(chain, cookie_path(directory, network), credentials).run, port)
+    return chain

@@ -26,7 +26,10 @@ MIB = 1 << 20
 
 def serve_watchtower(options: TowerOptions) -> int:
     """Run until a signal; return the exit code."""
-    start_logging(options.log_level, options.log_file, sys.stderr)
+    if options.log_file is None:
+        start_logging(options.log_level, stream=sys.stderr)
+    else:
+        start_logging(options.log_level, [options.log_file])
     try:
         trio.run(_serve, options)
     except (ChainTrouble, UnknownBlock, PortTaken, DatabaseInUse, Damaged) as refused:

@@ -51,7 +51,8 @@ class Gossiper:
         self, switch: Switch, chain: Chain, alias: str, flush_seconds: float, now: Callable[[], float]
     ) -> None:
         self.router = Gossip(switch.signer.node_id, switch.house.chain_hash)
-        self.address: tuple[str, int] | None = None
+        self.addresses: tuple[node_address.Address, ...] = ()
+        self.rgb_color = switch.signer.node_id[1:4]
         self._switch, self._chain, self._alias, self._now = switch, chain, alias, now
         self._flush_seconds = flush_seconds
         self._to_look_up: deque[int] = deque()
@@ -339,17 +340,13 @@ class Gossiper:
             self._carry_out(self.router.publish(raw, self._seconds()))
 
     def _say_node(self) -> None:
-        addresses: tuple[node_address.Address, ...] = ()
-        if self.address is not None:
-            host, port = self.address
-            addresses = (node_address.parse(f"{host}:{port}"),)
         raw = node_announcement(
             self._us,
             self._timestamp(),
             self._switch.signer.sign_digest,
             alias=self._alias,
-            rgb_color=self._us[1:4],
-            addresses=addresses,
+            rgb_color=self.rgb_color,
+            addresses=self.addresses,
         )
         self._carry_out(self.router.publish(raw, self._seconds()))
 

@@ -12,10 +12,11 @@ import trio
 from gossip.graph import Graph
 from htlc.channel import Channel, Phase
 from htlc.dust import MOST_DUST_EXPOSURE_MSAT
-from htlc.opening import ANCHORS_TYPE, House, Wish
+from htlc.opening import ANCHORS_TYPE, MOST_HTLCS, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
 from node.daemon.closings import ClosingWish
+from node.daemon.dialing import Proxy, open_stream
 from node.daemon.fees import FeeKeeper
 from node.daemon.gossiper import Gossiper
 from node.daemon.invoices import (
@@ -27,7 +28,8 @@ from node.daemon.invoices import (
 from node.daemon.paying import Payer, Payment, Wanted
 from node.daemon.peer import CustomHandler, Peer, PeerGone, answer, call
 from node.daemon.reconnect import Address, Caller, Unreachable
-from node.daemon.signer import Signer, seed_in
+from node.daemon.saboteur import Saboteur
+from node.daemon.signer import ForcedKeys, Signer, seed_in
 from node.daemon.store import Store
 from node.daemon.switch import Switch
 from node.daemon.tower_chronicle import SCHEMA as TOWER_SCHEMA
@@ -35,7 +37,7 @@ from node.daemon.tower_client import tower_clients
 from node.daemon.wallet import SCHEMA as WALLET_SCHEMA
 from node.daemon.wallet import Balance, Wallet
 from node.daemon.watch import Watcher, broadcast_forever
-from wire import bolt11
+from wire import bolt11, node_address
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
 from wire.crypto.secp256k1 import Point
@@ -90,6 +92,16 @@ class NodeConfig(msgspec.Struct, frozen=True):
     features: Features = OUR_INIT
     most_dust_exposure_msat: Msat = MOST_DUST_EXPOSURE_MSAT
     upfront_shutdown_script: bytes = b""  # where every new channel's balance goes at its end
+    rgb_color: bytes = b""  # empty: from its key
+    more_hosts: tuple[tuple[str, int], ...] = ()  # where else to listen
+    announced: tuple[str, ...] | None = None  # None: where it listens
+    smallest_channel_sat: Sat = Sat(10_000)
+    htlc_minimum_msat: Msat = Msat(1)
+    max_accepted_htlcs: int = MOST_HTLCS
+    final_delta_blocks: int = DEFAULT_FINAL_DELTA_BLOCKS
+    proxy: Proxy | None = None
+    forced_keys: ForcedKeys = ForcedKeys()
+    sabotage: Path | None = None  # what a test of the protocol does to connections
 
 
 class PortTaken(Exception):
@@ -108,12 +120,14 @@ class Node:
 
         Raises:
             DatabaseInUse, Damaged: it cannot be opened.
+            BadSabotage: what shall be done to connections cannot be read.
         """
         config.directory.mkdir(parents=True, exist_ok=True)
         self.config, self.chain, self._now = config, chain, now
-        self.signer = Signer(config.seed or seed_in(config.directory))
+        self._saboteur = None if config.sabotage is None else Saboteur(config.sabotage)
+        self.signer = Signer(config.seed or seed_in(config.directory), config.forced_keys)
         self.store = Store(config.directory / "node.sqlite", WALLET_SCHEMA + TOWER_SCHEMA)
-        self.wallet = Wallet(self.signer.wallet_seed, chain.network)
+        self.wallet = Wallet(self.signer.wallet_seed, chain.network, self.signer.wallet_path)
         self.wallet.load(self.store.db)
         chain_hash = CHAIN_HASH[chain.network]
         house = House(
@@ -122,10 +136,15 @@ class Node:
             to_self_delay_blocks=config.to_self_delay_blocks,
             most_dust_exposure_msat=config.most_dust_exposure_msat,
             upfront_shutdown_script=config.upfront_shutdown_script,
+            smallest_channel_sat=config.smallest_channel_sat,
+            htlc_minimum_msat=config.htlc_minimum_msat,
+            max_accepted_htlcs=config.max_accepted_htlcs,
         )
         self.switch = Switch(self.store, self.signer, self.wallet, house, config.toll, now)
         self.watcher = Watcher(self.switch, chain)
-        self.gossiper = Gossiper(self.switch, chain, config.alias, config.gossip_flush_seconds, now)
+        self.alias = config.alias or f"rill-{self.node_id.hex()[:12]}"
+        self.gossiper = Gossiper(self.switch, chain, self.alias, config.gossip_flush_seconds, now)
+        self.gossiper.rgb_color = config.rgb_color or self.node_id[1:4]
         self.watcher.on_block.append(self.gossiper.connect_block)
         self.watcher.on_undone.append(self.gossiper.disconnect_block)
         self.fee_keeper = FeeKeeper(self.switch, chain)
@@ -139,6 +158,7 @@ class Node:
         self._custom: dict[int, CustomHandler] = {}
         self._nursery: trio.Nursery | None = None
         self.port = 0
+        self.bindings: list[tuple[str, int]] = []
 
     # --- running
 
@@ -171,17 +191,21 @@ class Node:
 
     async def _listen(self) -> list[trio.SocketListener]:
         config = self.config
-        try:
-            listeners = await trio.open_tcp_listeners(config.port, host=config.host)
-        except OSError as error:
-            raise PortTaken(config.host, config.port, error.strerror or str(error)) from None
+        listeners: list[trio.SocketListener] = []
+        for host, port in ((config.host, config.port), *config.more_hosts):
+            try:
+                listeners += await trio.open_tcp_listeners(port, host=host)
+            except OSError as error:
+                raise PortTaken(host, port, error.strerror or str(error)) from None
         self.port = listeners[0].socket.getsockname()[1]
-        self.gossiper.address = (config.host, self.port)
+        self.bindings = [listener.socket.getsockname()[:2] for listener in listeners]
+        ours = (f"{config.host}:{self.port}",) if config.announced is None else config.announced
+        self.gossiper.addresses = tuple([node_address.parse(text) for text in ours])
         return listeners
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
-            peer = await answer(stream, self.signer, self._init)
+            peer = await answer(stream, self.signer, self._init, self._saboteur)
         except PeerGone as gone:
             log.info("a caller failed to connect", extra={"why": gone.why})
             return
@@ -237,10 +261,10 @@ class Node:
         assert self._nursery is not None, "the node runs"
         host, port = address.host, address.port
         try:
-            stream = await trio.open_tcp_stream(host, port)
+            stream = await open_stream(host, port, self.config.proxy)
         except OSError as error:
             raise Unreachable(host, port, error.strerror or str(error)) from None
-        peer = await call(stream, self.signer, address.node_id, self._init)
+        peer = await call(stream, self.signer, address.node_id, self._init, self._saboteur)
         await self._nursery.start(self._keep, peer)
         await self.caller.remember(address)
 
@@ -363,7 +387,7 @@ class Node:
         *,
         preimage: bytes | None = None,
         expiry_seconds: int = DEFAULT_EXPIRY_SECONDS,
-        min_final_cltv_expiry_delta: int = DEFAULT_FINAL_DELTA_BLOCKS,
+        min_final_cltv_expiry_delta: int | None = None,
     ) -> InvoiceRow:
         """Be ready to be paid; durable when it returns.
 
@@ -377,7 +401,7 @@ class Node:
             description,
             self._now(),
             expiry_seconds,
-            min_final_cltv_expiry_delta,
+            min_final_cltv_expiry_delta or self.config.final_delta_blocks,
         )
         return await self.switch.ask(lambda turn: self.switch.invoices.add(turn, row))
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import trio
 
+from node.daemon.saboteur import Fate, Saboteur
 from node.daemon.signer import Signer
 from wire.codec import DecodeError, Message
 from wire.crypto.secp256k1 import InvalidPoint
@@ -73,6 +74,7 @@ class Peer:
         our: Init,
         their: Init,
         early: list[bytes],
+        saboteur: Saboteur | None = None,
     ) -> None:
         self.node_id = node_id
         self._early = early  # what came in one read with init
@@ -90,6 +92,8 @@ class Peer:
         self.gone_because = "the connection ended"
         self.was_dismissed = False  # our user wished it gone
         self.we_called = False
+        self.saboteur = saboteur
+        self._is_deaf = False
         self._since_seconds = trio.current_time()
 
     def agrees_on(self, feature: str) -> bool:
@@ -119,10 +123,25 @@ class Peer:
         if self._unsent_bytes > MOST_UNSENT_BYTES:
             self.close("it does not read what we send")
             return
+        if self.saboteur is None:
+            self._queue(raw)
+        else:
+            self._queue_or_not(raw, self.saboteur.fate_of_sent(raw))
+
+    def _queue(self, raw: bytes) -> None:
         frame = self._transport.seal(raw)
         self._unsent.append(frame)
         self._unsent_bytes += len(frame)
         self._wake_writer.set()
+
+    def _queue_or_not(self, raw: bytes, fate: Fate) -> None:
+        """As a test of the protocol wants it."""
+        is_swallowed = self._is_deaf or fate in (Fate.CUT_BEFORE, Fate.DROPPED, Fate.DROPPED_AND_CUT)
+        self._is_deaf = self._is_deaf or fate in (Fate.SWALLOWED, Fate.LAST)
+        if not is_swallowed and fate is not Fate.SWALLOWED:
+            self._queue(raw)
+        if fate in (Fate.CUT_BEFORE, Fate.CUT_AFTER, Fate.DROPPED_AND_CUT):
+            self.close("a test cut it off")
 
     async def send_bulk(self, raw: bytes) -> None:
         """Queue an encoded message once little enough is unsent."""
@@ -206,8 +225,15 @@ class Peer:
         for raw in messages:
             if self.is_closing:
                 break
-            await self._take(raw, on_message, custom)
+            fate = Fate.PASSED if self.saboteur is None else self.saboteur.fate_of_received(raw)
+            if not self._is_deaf:
+                await self._take(raw, on_message, custom)
+            if fate is Fate.CUT_AFTER_RECEIVED or self._is_called_off():
+                self.close("a test cut it off")
         return not self.is_closing
+
+    def _is_called_off(self) -> bool:
+        return self._is_deaf and self.saboteur is not None and self.saboteur.is_called_off
 
     async def _until_they_hang_up(self) -> None:
         """Read on without hearing: a close over unread bytes would destroy our last words."""
@@ -253,7 +279,9 @@ class Peer:
                 self.send(Ping(num_pong_bytes=1))
 
 
-async def call(stream: trio.SocketStream, signer: Signer, node_id: bytes, init: Init) -> Peer:
+async def call(
+    stream: trio.SocketStream, signer: Signer, node_id: bytes, init: Init, saboteur: Saboteur | None = None
+) -> Peer:
     """Make the outgoing handshake and exchange init.
 
     Raises:
@@ -266,7 +294,7 @@ async def call(stream: trio.SocketStream, signer: Signer, node_id: bytes, init: 
             await stream.send_all(initiator.act_one())
             last_act, transport = initiator.receive_act_two(await _exactly(stream, 50))
             await stream.send_all(last_act)
-            peer = await _introduce(stream, transport, node_id, init)
+            peer = await _introduce(stream, transport, node_id, init, saboteur)
             peer.we_called = True
             return peer
     except _FAILED_GREETINGS as error:
@@ -274,7 +302,9 @@ async def call(stream: trio.SocketStream, signer: Signer, node_id: bytes, init: 
         raise PeerGone(node_id, str(error) or "no answer") from None
 
 
-async def answer(stream: trio.SocketStream, signer: Signer, init: Init) -> Peer:
+async def answer(
+    stream: trio.SocketStream, signer: Signer, init: Init, saboteur: Saboteur | None = None
+) -> Peer:
     """Make the incoming handshake and exchange init.
 
     Raises:
@@ -288,7 +318,7 @@ async def answer(stream: trio.SocketStream, signer: Signer, init: Init) -> Peer:
             node_id, transport = responder.receive_act_three(await _exactly(stream, 66))
             if node_id == signer.node_id:
                 raise Incompatible("it has our own key")
-            return await _introduce(stream, transport, node_id, init)
+            return await _introduce(stream, transport, node_id, init, saboteur)
     except _FAILED_GREETINGS as error:
         await trio.aclose_forcefully(stream)
         raise PeerGone(node_id, str(error) or "no answer") from None
@@ -304,9 +334,16 @@ async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
     return received
 
 
-async def _introduce(stream: trio.SocketStream, transport: Transport, node_id: bytes, init: Init) -> Peer:
+async def _introduce(
+    stream: trio.SocketStream, transport: Transport, node_id: bytes, init: Init, saboteur: Saboteur | None
+) -> Peer:
     """Send our init, and read theirs: nothing else may come first."""
-    await stream.send_all(transport.seal(encode(init)))
+    raw = encode(init)
+    fate = Fate.PASSED if saboteur is None else saboteur.fate_of_sent(raw)
+    if fate not in (Fate.CUT_BEFORE, Fate.DROPPED_AND_CUT):
+        await stream.send_all(transport.seal(raw))
+    if fate not in (Fate.PASSED, Fate.DROPPED):
+        raise Incompatible("a test cut it off")
     messages: list[bytes] = []
     while not messages:
         received = await stream.receive_some(READ_BYTES)
@@ -318,7 +355,7 @@ async def _introduce(stream: trio.SocketStream, transport: Transport, node_id: b
         # init.1
         raise Incompatible("its first message is not init")
     _check_compatible(their, init)
-    return Peer(node_id, stream, transport, init, their, messages[1:])
+    return Peer(node_id, stream, transport, init, their, messages[1:], saboteur)
 
 
 def _check_compatible(their: Init, ours: Init) -> None:

@@ -1,6 +1,5 @@
 """Commands about the node itself, its peers and the network it knows."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ from node.daemon.rpc_parameters import (
     Text,
 )
 from node.daemon.rpc_views import is_over, policy_view
+from node.daemon.version import VERSION
 from wire.crypto.secp256k1 import Point, is_point
 from wire.features import INVOICE, NODE_ANNOUNCEMENT, OUR_INIT
-from wire.node_address import Dns, Ipv4, Ipv6, read_addresses
+from wire.node_address import Address, Dns, Ipv4, Ipv6, TorV3, read_addresses
 from wire.scid import text_of
 from wire.units import msat
 
@@ -44,6 +44,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     directory: Path
     alias: str
+    configs: dict[str, dict[str, Any]] = {}  # what it was started with, as `listconfigs` shows it
 
 
 class GeneralCommands:
@@ -66,14 +67,14 @@ class GeneralCommands:
         return {
             "id": node.node_id.hex(),
             "alias": self._identity.alias,
-            "color": node.node_id[1:4].hex(),
+            "color": node.gossiper.rgb_color.hex(),
             "num_peers": len(node.switch.peers),
             "num_pending_channels": len(pending),
             "num_active_channels": len(active),
             "num_inactive_channels": len(open_channels) - len(pending) - len(active),
-            "address": [],
-            "binding": [_address_view(node.config.host, node.port)],
-            "version": f"v{version('rill-lightning')}-rill",
+            "address": [_announced_view(address) for address in node.gossiper.addresses],
+            "binding": [_address_view(host, port) for host, port in node.bindings],
+            "version": VERSION,
             "blockheight": node.switch.height,
             "network": self._network,
             "fees_collected_msat": node.switch.ledger.fees_msat,
@@ -218,6 +219,12 @@ def _address_view(host: str, port: int) -> dict[str, Any]:
     return {"type": kind, "address": host, "port": port}
 
 
+def _announced_view(address: Address) -> dict[str, Any]:
+    kinds = {Ipv4: "ipv4", Ipv6: "ipv6", TorV3: "torv3", Dns: "dns"}
+    assert isinstance(address, Ipv4 | Ipv6 | TorV3 | Dns), "the others cannot be shown"
+    return {"type": kinds[type(address)], "address": address.host, "port": address.port}
+
+
 def _edge_view(channel: GraphChannel, direction: int, policy: Policy) -> dict[str, Any]:
     terms = policy_view(policy)
     return {
@@ -250,8 +257,8 @@ def _node_view(node_id: Point, announced: GraphNode | None) -> dict[str, Any]:
         "last_timestamp": announced.timestamp,
         "features": announced.features.hex(),
         "addresses": [
-            _address_view(str(address.host), address.port)
+            _announced_view(address)
             for address in read_addresses(announced.addresses)
-            if isinstance(address, Ipv4 | Ipv6 | Dns)
+            if isinstance(address, Ipv4 | Ipv6 | TorV3 | Dns)
         ],
     }

@@ -86,7 +86,7 @@ class PaymentCommands:
             description,
             node.switch.now(),
             expiry,
-            **({} if cltv is None else {"min_final_cltv_expiry_delta": cltv}),
+            cltv or node.config.final_delta_blocks,
         )
         named = msgspec.structs.replace(row, label=label)
         try:

@@ -8,30 +8,50 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
+import msgspec
+
 from htlc.keys import ChannelSecrets
 from wire.crypto import secp256k1
 from wire.crypto.hashes import sha256, tagged_hash
 
 
+class ForcedKeys(msgspec.Struct, frozen=True):
+    """Keys that a test of the protocol wants, instead of those that follow from the seed."""
+
+    node_secret: bytes | None = None
+    wallet_seed: bytes | None = None  # with it, the wallet's keys are m/0/0/i
+    channel_secrets: ChannelSecrets | None = None  # every channel's
+
+    def __repr__(self) -> str:
+        return "ForcedKeys(...)"
+
+
 class Signer:
     """The node's keys. It hands channel secrets to the pure cores, and signs as the node."""
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, forced: ForcedKeys = ForcedKeys()) -> None:  # noqa: B008 - it is a value
         assert len(seed) == 32, "a seed is 32 bytes"
-        self._seed = seed
-        self.node_secret = _secret(seed, "node", 0)
+        self._seed, self._forced = seed, forced
+        self.node_secret = forced.node_secret or _secret(seed, "node", 0)
         self.node_id = secp256k1.point_of(self.node_secret)
         self.channel_secrets = lru_cache(maxsize=4096)(self._channel_secrets)
 
     def _channel_secrets(self, key_index: int) -> ChannelSecrets:
         """The secrets of our channel with this number."""
+        if self._forced.channel_secrets is not None:
+            return self._forced.channel_secrets
         names = ("funding", "revocation", "payment", "delayed_payment", "htlc", "shachain")
         return ChannelSecrets(*(_secret(self._seed, name, key_index) for name in names))
 
     @property
     def wallet_seed(self) -> bytes:
         """The seed of the on-chain wallet (BIP 32)."""
-        return tagged_hash(b"rill/wallet", self._seed)
+        return self._forced.wallet_seed or tagged_hash(b"rill/wallet", self._seed)
+
+    @property
+    def wallet_path(self) -> str | None:
+        """Where the wallet's keys are, if not where they usually are."""
+        return None if self._forced.wallet_seed is None else "m/0"
 
     def alias(self, purpose: bytes) -> "Signer":
         """Another identity of ours, which nobody can tell to be us."""

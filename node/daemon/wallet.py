@@ -83,9 +83,9 @@ class _Known(msgspec.Struct, frozen=True):
 class Wallet:
     """The on-chain wallet of one node, from a seed of 16 to 64 bytes (BIP 39 gives 64)."""
 
-    def __init__(self, seed: bytes, network: str) -> None:
+    def __init__(self, seed: bytes, network: str, path: str | None = None) -> None:
         self.height = 0
-        self._keys = WalletKeys(seed, network)
+        self._keys = WalletKeys(seed, network, path)
         self._known: dict[bytes, _Known] = {}
         self._own: dict[OutPoint, TxOut] = {}
         self._claims: dict[OutPoint, bytes] = {}

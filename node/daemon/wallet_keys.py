@@ -30,9 +30,10 @@ class KeyPath(msgspec.Struct, frozen=True, gc=False):
 class WalletKeys:
     """The keys of one account, and how many of each branch are in use."""
 
-    def __init__(self, seed: bytes, network: str) -> None:
+    def __init__(self, seed: bytes, network: str, path: str | None = None) -> None:
+        """The account is at `path`, or where BIP 84 puts it."""
         coin_type = _BITCOIN_COIN_TYPE if network == "bitcoin" else _TEST_COIN_TYPE
-        account: Any = bip32.HDKey.from_seed(seed).derive(f"m/84h/{coin_type}h/0h")
+        account: Any = bip32.HDKey.from_seed(seed).derive(path or f"m/84h/{coin_type}h/0h")
         self._branches = [_branch_of(account.derive([branch])) for branch in (RECEIVE, CHANGE)]
         self._paths: dict[bytes, KeyPath] = {}
         self._scripts: list[list[bytes]] = [[], []]
