@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from node.lab.chaos import ChaosReport, ChaosWish, run_chaos
+from node.lab.chaos import run_chaos
 from node.lab.daemons import DaemonFailed
+from node.lab.statement import ChaosReport, ChaosWish
 
 
 def show_chaos(seed: int, minutes: float, nodes: int, *, as_json: bool) -> int:
@@ -53,5 +54,6 @@ def _table(report: ChaosReport) -> Table:
     table.add_row("wallets at the end", f"{report.end_sat:,} sat")
     table.add_row("fees on chain", f"{report.onchain_fees_sat:,} sat")
     table.add_row("anchors that nobody took", f"{report.anchors_left_sat:,} sat")
+    table.add_row("HTLCs not worth their fee", f"{report.dust_left_sat:,} sat")
     table.add_row("missing", f"{report.difference_sat:,} sat")
     return table

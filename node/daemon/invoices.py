@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from node.daemon.turn import Turn
 
 DEFAULT_EXPIRY_SECONDS = 3600
-DEFAULT_FINAL_DELTA_BLOCKS = 18
+DEFAULT_FINAL_DELTA_BLOCKS = 30
+"""What we ask for beyond BOLT 11's 18: with those alone, a channel whose peer is away for one block
+while it owes us the removal of a fulfilled HTLC would have to go to chain."""
 
 
 class InvoiceExists(Exception):

@@ -1,30 +1,28 @@
 """Chaos: real nodes as processes, under payments, killed, cut, reorganised and cheated on.
 
-At the end everything is closed, and every satoshi is stated: what the wallets had at the start
-is what they have now, plus the fees that miners got, plus the anchors that nobody took.
+At the end everything is closed, and every satoshi is stated.
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
 from htlc.channel import Channel
-from htlc.ladder import LOCAL
-from htlc.transactions import ANCHOR_SAT, anchor_output, funding_witness
+from htlc.resolution_claims import our_commitment
+from htlc.transactions import anchor_output
 from node.chain.embedded import EmbeddedChain
-from node.chain.interface import BlockConnected, BlockDisconnected, Rejected
+from node.chain.interface import Rejected
 from node.daemon.signer import Signer
 from node.daemon.store import Store
 from node.daemon.wallet import SCHEMA
 from node.lab.daemons import Daemon, DaemonFailed, running_daemons
+from node.lab.statement import ChaosReport, ChaosWish, Ledger, Payments
 from wire.bitcoin.address import script_of
-from wire.bitcoin.tx import OutPoint, Transaction, TxOut
-from wire.crypto import secp256k1
+from wire.bitcoin.tx import OutPoint, Transaction, TxOut, txid_hex
 from wire.units import Sat
 
 FUNDS_SAT, CAPACITY_SAT = Sat(5_000_000), Sat(2_000_000)
@@ -33,75 +31,8 @@ PAYERS = 4
 NORMAL = "CHANNELD_NORMAL"
 LAST_BLOCKS = 400
 PATIENCE_SECONDS = 180.0
-
-
-class ChaosWish(msgspec.Struct, frozen=True):
-    """What kind of chaos."""
-
-    seed: int = 1
-    minutes: float = 1.0
-    nodes: int = 4
-
-
-class Payments(msgspec.Struct):
-    """What became of the payments that were begun."""
-
-    sent: int = 0
-    failed: int = 0
-    stuck: int = 0
-
-
-class ChaosReport(msgspec.Struct):
-    """The statement at the end."""
-
-    seed: int
-    payments: Payments
-    kills: int = 0
-    cuts: int = 0
-    reorgs: int = 0
-    breaches_punished: int = 0
-    start_sat: int = 0
-    end_sat: int = 0
-    onchain_fees_sat: int = 0
-    anchors_left_sat: int = 0
-    conserved: bool = False
-    difference_sat: int = 0
-
-
-class Ledger:
-    """What the chain alone tells since the nodes were funded: fees, and what is unspent."""
-
-    def __init__(self, chain: EmbeddedChain, first_height: int) -> None:
-        self._follower = chain.follow(first_height)
-        self._blocks: list[tuple[Transaction, ...]] = []
-
-    def read(self) -> None:
-        """Take in all blocks that there are."""
-        while (event := self._follower.step()) is not None:
-            if isinstance(event, BlockConnected):
-                self._blocks.append(event.transactions)
-            elif isinstance(event, BlockDisconnected):
-                self._blocks.pop()
-
-    def transactions(self) -> Iterable[Transaction]:
-        return (transaction for block in self._blocks for transaction in block[1:])
-
-    def fees_sat(self, funded: dict[OutPoint, Sat]) -> tuple[int, dict[OutPoint, TxOut]]:
-        """The fees of all that descends from the coins, and its unspent outputs."""
-        unspent: dict[OutPoint, TxOut] = {}
-        values: dict[OutPoint, int] = dict(funded)
-        fees = 0
-        for transaction in self.transactions():
-            spends = [txin.outpoint for txin in transaction.inputs]
-            if not all(outpoint in values for outpoint in spends):
-                continue
-            fees += sum(values[each] for each in spends) - sum(out.value_sat for out in transaction.outputs)
-            for spent in spends:
-                unspent.pop(spent, None)
-            for index, output in enumerate(transaction.outputs):
-                values[transaction.outpoint(index)] = output.value_sat
-                unspent[transaction.outpoint(index)] = output
-        return fees, unspent
+BLOCK_SECONDS = 2.0
+PUNISHED_BLOCKS = 20
 
 
 class Chaos:
@@ -128,10 +59,7 @@ class Chaos:
         self._ledger = Ledger(self._chain, (await self._chain.tip()).height + 1)
         await self._chain.fund_many([TxOut(FUNDS_SAT, script) for script in scripts])
         self._ledger.read()
-        for transaction in self._ledger.transactions():
-            for index, output in enumerate(transaction.outputs):
-                if output.script in scripts:
-                    self._funded[transaction.outpoint(index)] = output.value_sat
+        self._funded = self._ledger.outputs_to(scripts)
         self.report.start_sat = sum(self._funded.values())
         await self._all_know()
         for one, other in self._neighbours():
@@ -216,35 +144,43 @@ class Chaos:
         """One node publishes the state before its last payments, while nothing is on its way."""
         self._may_pay = trio.Event()
         try:
-            await self._reconnect()
-            with trio.move_on_after(PATIENCE_SECONDS):
-                await self._none_pending()
-                await self._publish_revoked()
+            await self._rest()
+            pairs = [pair for one, other in self._neighbours() for pair in ((one, other), (other, one))]
+            for cheat, victim in self._dice.sample(pairs, len(pairs)):
+                if await self._publish_revoked(cheat, victim):
+                    break
         finally:
             self._may_pay.set()
 
-    async def _publish_revoked(self) -> None:
-        cheat, victim = self._dice.choice(self._neighbours())
-        self._say(f"{cheat.name} cheats {victim.name}")
-        await cheat.kill()
-        old = _commitment_of(cheat.directory, bytes.fromhex(victim.node_id))
+    async def _publish_revoked(self, cheat: Daemon, victim: Daemon) -> bool:
+        """Let one cheat the other, if they still have a channel; whether a revoked state was published."""
+        old = await self._state_of(cheat, victim)
         await cheat.start()
-        await self._reconnect()
         if old is None:
-            return
+            return False
+        self._say(f"{cheat.name} cheats {victim.name}")
+        await self._reconnect()
         before, transaction = old
         for _ in range(3):
             await self._pay_directly(cheat, victim)
-        await cheat.kill()
-        now = _commitment_of(cheat.directory, bytes.fromhex(victim.node_id))
+        now = await self._state_of(cheat, victim)
         is_revoked = now is not None and now[0].number.local > before.number.local
-        if is_revoked:
-            try:
+        try:
+            if is_revoked:
                 await self._chain.broadcast(transaction)
-                self.report.breaches_punished += await self._is_punished(before, transaction)
-            except Rejected as refused:
-                self._say(f"the cheat was refused: {refused}")
-        await cheat.start()
+                self.report.breaches_punished += await self._is_punished(before, transaction, victim)
+        except Rejected as refused:
+            self._say(f"the cheat was refused: {refused}")
+            return False
+        finally:
+            await cheat.start()
+        return is_revoked
+
+    @staticmethod
+    async def _state_of(daemon: Daemon, peer: Daemon) -> tuple[Channel, Transaction] | None:
+        """Kill a node, and read what it could publish now in its channel with that peer."""
+        await daemon.kill()
+        return _commitment_of(daemon.directory, bytes.fromhex(peer.node_id))
 
     async def _pay_directly(self, payer: Daemon, payee: Daemon) -> None:
         with suppress(OSError, DaemonFailed):
@@ -254,26 +190,22 @@ class Chaos:
             self._begun[invoice["payment_hash"]] = (payer, invoice["bolt11"])
             await payer.call("pay", bolt11=invoice["bolt11"], retry_for=5)
 
-    async def _is_punished(self, channel: Channel, commitment: Transaction) -> bool:
-        """Mine until the victim has taken what was the cheat's; whether it has."""
-        anchor = anchor_output(channel.charter.basepoints.remote.funding_pubkey)
-        own = anchor_output(channel.charter.basepoints.local.funding_pubkey)
-        for _ in range(20):
+    async def _is_punished(self, channel: Channel, commitment: Transaction, victim: Daemon) -> bool:
+        """Mine until the victim has taken all that was the cheat's; whether it has."""
+        keys = (channel.charter.basepoints.local, channel.charter.basepoints.remote)
+        anchors = [anchor_output(each.funding_pubkey) for each in keys]
+        wanted = {
+            commitment.outpoint(index)
+            for index, output in enumerate(commitment.outputs)
+            if output.script not in anchors
+        }
+        for _ in range(PUNISHED_BLOCKS):
             await self._chain.mine(1)
             await self._all_know()
             self._ledger.read()
-            spenders = [
-                transaction
-                for transaction in self._ledger.transactions()
-                if any(txin.outpoint.txid == commitment.txid for txin in transaction.inputs)
-            ]
-            taken = {txin.outpoint for spender in spenders for txin in spender.inputs}
-            wanted = {
-                commitment.outpoint(index)
-                for index, output in enumerate(commitment.outputs)
-                if output.script not in (anchor, own)
-            }
-            if wanted <= taken:
+            coins = {coin["txid"] for coin in (await victim.call("listfunds"))["outputs"]}
+            spenders = self._ledger.spenders_of(commitment)
+            if wanted <= {spent for spent, tx in spenders.items() if txid_hex(tx.txid) in coins}:
                 return True
             await trio.sleep(0.1)
         return False
@@ -297,17 +229,19 @@ class Chaos:
         return self.report
 
     async def _settle(self) -> None:
-        """Connect everybody again, and wait until nothing is pending."""
-        await self._reconnect()
+        """Connect everybody again, and wait until nothing is pending in a channel that is open."""
         await self._all_know()
+        await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until nothing is pending; with blocks, for what a channel on the chain has to say first."""
+        await self._reconnect()
         with trio.move_on_after(PATIENCE_SECONDS):
-            await self._none_pending()
-        for payment_hash, (payer, _) in self._begun.items():
-            pays = (await payer.call("listpays", payment_hash=payment_hash))["pays"]
-            status = pays[0]["status"] if pays else "failed"
-            self.report.payments.sent += status == "complete"
-            self.report.payments.failed += status == "failed"
-            self.report.payments.stuck += status == "pending"
+            while True:
+                with trio.move_on_after(BLOCK_SECONDS):
+                    await self._none_pending()
+                    return
+                await self._chain.mine(1)
 
     async def _reconnect(self) -> None:
         for one, other in self._neighbours():
@@ -338,18 +272,18 @@ class Chaos:
     async def _state(self) -> None:
         self._ledger.read()
         report = self.report
-        report.onchain_fees_sat, unspent = self._ledger.fees_sat(self._funded)
+        self._ledger.state(report, self._funded)
         for daemon in self._daemons:
             for coin in (await daemon.call("listfunds"))["outputs"]:
                 report.end_sat += coin["amount_msat"] // 1000
-        # an anchor that nobody needed stays where it is
-        report.anchors_left_sat = sum(
-            output.value_sat
-            for output in unspent.values()
-            if output.value_sat == ANCHOR_SAT and len(output.script) == 34
-        )
-        accounted = report.end_sat + report.onchain_fees_sat + report.anchors_left_sat
-        report.difference_sat = report.start_sat - accounted
+        for payment_hash, (payer, _) in self._begun.items():
+            pays = (await payer.call("listpays", payment_hash=payment_hash))["pays"]
+            status = pays[0]["status"] if pays else "failed"
+            report.payments.sent += status == "complete"
+            report.payments.failed += status == "failed"
+            report.payments.stuck += status == "pending"
+        left_sat = report.anchors_left_sat + report.dust_left_sat
+        report.difference_sat = report.start_sat - report.end_sat - report.onchain_fees_sat - left_sat
         report.conserved = report.difference_sat == 0 and report.payments.stuck == 0
 
 
@@ -377,19 +311,8 @@ def _commitment_of(directory: Path, peer_id: bytes) -> tuple[Channel, Transactio
         store.close()
     if not found or not found[0].is_usable:
         return None
-    channel = found[0]
     signer = Signer((directory / "regtest" / "seed").read_bytes())
-    secrets = signer.channel_secrets(channel.charter.key_index)
-    commitment = channel.commitment(LOCAL, secrets.per_commitment_point(channel.number.local))
-    basepoints = channel.charter.basepoints
-    witness = funding_witness(
-        channel.charter.funding_script,
-        basepoints.local.funding_pubkey,
-        secp256k1.sign(secrets.funding, commitment.sighash),
-        basepoints.remote.funding_pubkey,
-        channel.remote_signature,
-    )
-    return channel, commitment.tx.with_witness(0, witness)
+    return found[0], our_commitment(found[0], signer.channel_secrets(found[0].charter.key_index))
 
 
 async def run_chaos(wish: ChaosWish, say: Callable[[str], None]) -> ChaosReport:

@@ -250,7 +250,14 @@ class PlainNode:
     def add_invoice(self, amount_msat: int, number: int) -> InvoiceRow:
         """An invoice whose preimage follows from its number."""
         preimage, secret = self.signer.preimage(number), sha256(b"secret", number.to_bytes(8, "big"))
-        row = new_invoice(preimage, secret, Msat(amount_msat), "", NOW_SECONDS)
+        row = new_invoice(
+            preimage,
+            secret,
+            Msat(amount_msat),
+            "",
+            NOW_SECONDS,
+            min_final_cltv_expiry_delta=FINAL_DELTA_BLOCKS,
+        )
         return self.ask(lambda turn: self.switch.invoices.add(turn, row))
 
     def pay(self, route: Route, payment_hash: bytes, payment_secret: bytes) -> None:

@@ -17,6 +17,11 @@ def test_every_satoshi_survives_kills_cuts_reorganisations_and_a_cheat(
     assert report["difference_sat"] == 0
     assert report["payments"]["stuck"] == 0
     assert report["payments"]["sent"] > 0
+    assert set(report["payments"]) == {"sent", "failed", "stuck"}
+    assert report["breaches_punished"] == 1
+    assert report["kills"] > 0 <= report["reorgs"]
+    accounted = ("end_sat", "onchain_fees_sat", "anchors_left_sat", "dust_left_sat")
+    assert report["start_sat"] == sum(report[each] for each in accounted)
 
 
 @pytest.mark.parametrize(("option", "value"), [("--nodes", "1"), ("--nodes", "99"), ("--minutes", "0")])
