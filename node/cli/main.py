@@ -15,6 +15,7 @@ from node.cli.chain import chain
 from node.cli.client import cli
 from node.cli.lab import lab
 from node.cli.node import OPTIONS_OF_ITS_OWN, node
+from node.cli.testnet import testnet
 from node.cli.watchtower import watchtower
 
 USAGE, INTERRUPTED = 2, 130
@@ -82,6 +83,7 @@ app.command(add_help_option=False, context_settings=OPTIONS_OF_ITS_OWN)(node)
 app.command()(cli)
 app.command()(watchtower)
 app.add_typer(lab, name="lab")
+app.add_typer(testnet, name="testnet")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -31,8 +31,9 @@ class DaemonFailed(Exception):
 class Daemon:
     """One node process: killed, started again, asked."""
 
-    def __init__(self, name: str, directory: Path, chain_port: int) -> None:
-        self.name, self.directory, self.port = name, directory, free_port()
+    def __init__(self, name: str, directory: Path, chain_port: int, port: int = 0) -> None:
+        """A port of 0 stands for one that is free now."""
+        self.name, self.directory, self.port = name, directory, port or free_port()
         self._chain_port = chain_port
         self._process: subprocess.Popen[bytes] | None = None
         self.node_id = ""

@@ -1,0 +1,152 @@
+"""`rill testnet`: networks on this machine that stay until they are taken down."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+testnet = typer.Typer(help="Networks on this machine that stay until taken down.", no_args_is_help=True)
+
+Directory = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the network lives.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+DEFAULT = Path("~/.rill-testnet")
+BACKENDS = ("embedded", "bitcoind")
+
+
+@testnet.command()
+def up(
+    topology: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHAPE|FILE", help="line, ring, star, grid, tree, small-world, a scenario's file or name."
+        ),
+    ] = None,
+    nodes: Annotated[int, typer.Option(metavar="N", help="How many nodes.")] = 5,
+    capacity: Annotated[int, typer.Option(metavar="SAT", help="The size of each channel.")] = 10_000_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Where keys and chance come from.")] = 0,
+    processes: Annotated[bool, typer.Option("--processes", help="A process for each node.")] = False,
+    chain: Annotated[str, typer.Option(metavar="|".join(BACKENDS), help="What they settle on.")] = "embedded",
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Start a network, and return when every node can route to every other.
+
+    It goes on in the background. If DIR holds a network already, that one is started again, with its \
+channels and balances as they were. Each node answers to `rill cli --lightning-dir DIR/NAME`.
+    """
+    if chain not in BACKENDS:
+        raise typer.BadParameter(f"--chain {chain!r} is not one of {', '.join(BACKENDS)}")
+    if capacity < 20_000:
+        raise typer.BadParameter(f"--capacity {capacity} is less than 20000 sat")
+    from node.cli.testnet_up import UpWish, bring_up
+
+    wish = UpWish(topology, nodes, capacity, seed, processes, chain)
+    raise typer.Exit(bring_up(directory.expanduser(), wish, as_json=as_json))
+
+
+@testnet.command()
+def status(directory: Directory = DEFAULT, as_json: AsJson = False) -> None:
+    """The nodes, the channels, and what is on each side."""
+    from node.cli.testnet_calls import show_status
+
+    raise typer.Exit(show_status(directory.expanduser(), as_json=as_json))
+
+
+@testnet.command()
+def down(
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the network, too.")] = False,
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Stop the network. What it is stays in DIR, for the next `up`."""
+    from node.cli.testnet_calls import take_down
+
+    raise typer.Exit(take_down(directory.expanduser(), remove=remove, as_json=as_json))
+
+
+@testnet.command()
+def pay(
+    payer: Annotated[str, typer.Argument(metavar="A")],
+    payee: Annotated[str, typer.Argument(metavar="B")],
+    amount: Annotated[str, typer.Argument(metavar="MSAT", help="5000, 5000msat, 5sat.")],
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Let node A pay a new invoice of node B."""
+    from node.cli.testnet_calls import make_payment
+
+    raise typer.Exit(make_payment(directory.expanduser(), payer, payee, amount, as_json=as_json))
+
+
+@testnet.command()
+def mine(
+    count: Annotated[int, typer.Argument(metavar="N", help="How many blocks.")] = 1,
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Mine blocks; every node has read them when this returns."""
+    from node.cli.testnet_calls import mine_blocks
+
+    raise typer.Exit(mine_blocks(directory.expanduser(), count, as_json=as_json))
+
+
+@testnet.command(name="exec")
+def execute(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Its name in the network.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="Such as getinfo, listfunds, or help.")],
+    parameters: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PARAMETER]…", help="By position, or each as name=value."),
+    ] = None,
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """One command of one node, as `rill cli` makes it."""
+    from node.cli.testnet_calls import execute_on
+
+    raise typer.Exit(execute_on(directory.expanduser(), node, method, parameters or [], as_json=as_json))
+
+
+@testnet.command()
+def logs(
+    node: Annotated[str | None, typer.Argument(metavar="[NODE]", help="Without: of all.")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", help="The last so many.")] = 100,
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """What the nodes have said."""
+    from node.cli.testnet_calls import show_logs
+
+    raise typer.Exit(show_logs(directory.expanduser(), node, lines, as_json=as_json))
+
+
+@testnet.command(name="export")
+def export_to(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as network.tar.gz.")],
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Write a network that is down into one file: chain, nodes, channels, balances."""
+    from node.cli.testnet_calls import export_network
+
+    raise typer.Exit(export_network(directory.expanduser(), file, as_json=as_json))
+
+
+@testnet.command(name="import")
+def import_from(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")],
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Unpack an exported network into an empty DIR, for `up`."""
+    from node.cli.testnet_calls import import_network
+
+    raise typer.Exit(import_network(directory.expanduser(), file, as_json=as_json))
+
+
+@testnet.command(hidden=True)
+def keep(directory: Directory = DEFAULT) -> None:
+    """What `up` leaves in the background."""
+    from node.cli.testnet_up import keep_up
+
+    raise typer.Exit(keep_up(directory.expanduser()))

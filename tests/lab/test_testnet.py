@@ -1,0 +1,134 @@
+"""`rill testnet`: a network in the background, taken down, started again, carried elsewhere."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.cli.main import run
+from node.lab.testnet.grounds import NoBitcoind, bitcoind_program
+
+
+class Testnet:
+    """The commands, on one directory."""
+
+    __test__ = False
+
+    def __init__(self, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.directory, self._capsys = directory, capsys
+
+    def __call__(self, command: str, *arguments: str | int | Path) -> Any:
+        """The JSON that a command prints; it must succeed."""
+        code, out, err = self.try_to(command, *arguments)
+        assert code == 0, err
+        return json.loads(out)
+
+    def try_to(self, command: str, *arguments: str | int | Path) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a command."""
+        code = run(["testnet", command, *map(str, arguments), "--json", f"--dir={self.directory}"])
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+    def refusal(self, command: str, *arguments: str | int | Path) -> str:
+        """The one sentence with which a command fails."""
+        code, out, err = self.try_to(command, *arguments)
+        assert code != 0
+        assert not out
+        assert err.startswith("rill: ")
+        assert err.count("\n") == 1
+        return err
+
+
+@pytest.fixture
+def testnet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Testnet]:
+    net = Testnet(tmp_path / "net", capsys)
+    yield net
+    net.try_to("down")
+
+
+def balances(status: dict[str, Any]) -> list[list[int]]:
+    return [channel["balances_msat"] for channel in status["channels"]]
+
+
+@pytest.mark.slow
+def test_a_network_stays_what_it_is_over_down_and_up_and_in_another_place(
+    testnet: Testnet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    up = testnet("up", "--topology=ring", "--nodes=3", "--capacity=1000000")
+    assert up["ready"]
+    assert balances(up) == 3 * [[500_000_000, 500_000_000]]
+
+    paid = testnet("pay", "alice", "bob", "20000sat")
+    assert paid["amount_msat"] == 20_000_000
+    assert testnet("mine", 2) == {"height": up["height"] + 2}
+    alice = testnet("exec", "alice", "getinfo")
+    assert alice["alias"] == "alice"
+    assert alice["lightning-dir"] == str(testnet.directory / "alice" / "regtest")
+    assert run(["cli", f"--lightning-dir={testnet.directory / 'alice'}", "--json", "getinfo"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == alice["id"]
+    assert any("routable" in line for line in testnet("logs")["lines"])
+    assert "is up already" in testnet.refusal("up")
+    assert "is up: `rill testnet down" in testnet.refusal("export", tmp_path / "net.tar.gz")
+
+    assert testnet("down") == {"was_up": True, "removed": False}
+    assert testnet("status")["up"] is False
+    assert "testnet up" in testnet.refusal("pay", "alice", "bob", 1)
+    testnet("export", tmp_path / "net.tar.gz")
+
+    again = testnet("up")
+    assert balances(again) == [[480_000_000, 520_000_000], *2 * [[500_000_000, 500_000_000]]]
+    assert [node["id"] for node in again["nodes"]] == [node["id"] for node in up["nodes"]]
+    testnet("pay", "bob", "carol", 1000)
+    assert testnet("down", "--remove") == {"was_up": True, "removed": True}
+    assert not testnet.directory.exists()
+
+    elsewhere = Testnet(tmp_path / "elsewhere", capsys)
+    elsewhere("import", tmp_path / "net.tar.gz")
+    try:
+        assert balances(elsewhere("up")) == balances(again)
+        elsewhere("pay", "carol", "alice", 1000)
+    finally:
+        elsewhere("down")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--processes"], ["--chain=bitcoind"]], ids=["processes", "bitcoind"])
+def test_nodes_in_processes_and_on_bitcoind_pay_as_well(testnet: Testnet, options: list[str]) -> None:
+    if "--chain=bitcoind" in options:
+        try:
+            bitcoind_program()
+        except NoBitcoind as none:
+            pytest.skip(str(none))
+    testnet("up", "--nodes=3", *options)
+    paid = testnet("pay", "alice", "carol", 1_000_000)
+    assert paid["fee_msat"] == 1010
+    testnet("down")
+    again = testnet("up")
+    assert sum(map(sum, balances(again))) == 2 * 10_000_000_000
+    assert balances(again)[0] == [5_000_000_000 - 1_001_010, 5_000_000_000 + 1_001_010]
+    testnet("pay", "carol", "alice", 1_000_000)
+
+
+def test_a_user_is_told_what_is_wrong(testnet: Testnet, tmp_path: Path) -> None:
+    assert "there is no testnet in" in testnet.refusal("status")
+    assert "there is no testnet in" in testnet.refusal("pay", "alice", "bob", 1)
+    assert "no house scenario of that name" in testnet.refusal("up", "--topology=torus")
+    assert "--nodes 1 is not between" in testnet.refusal("up", "--nodes=1")
+    assert "--chain 'litecoin'" in testnet.refusal("up", "--chain=litecoin")
+    broken = tmp_path / "broken.toml"
+    broken.write_text('[[node]]\nname = "ann"\n[[channel]]\nnodes = ["ann", "ben"]\n')
+    assert f"{broken}, line 4: there is no node called ben" in testnet.refusal("up", f"--topology={broken}")
+    assert "is no archive of a testnet" in testnet.refusal("import", broken)
+    assert not testnet.directory.exists()
+    testnet.directory.mkdir()
+    (testnet.directory / "letter.txt").write_text("dear")
+    assert "is not empty and holds no testnet" in testnet.refusal("up")
+
+
+def test_a_network_that_cannot_start_says_why(testnet: Testnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "BITCOIND", "/nowhere/bitcoind")
+    assert "there is no bitcoind at /nowhere/bitcoind" in testnet.refusal("up", "--chain=bitcoind")
+    assert testnet("down") == {"was_up": False, "removed": False}
