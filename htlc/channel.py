@@ -131,6 +131,7 @@ class Channel(msgspec.Struct, frozen=True, gc=False):
     short_channel_id: int | None = None
     closing: Closing = Closing()
     known_since: int = 0  # the height at which both had signed its first commitments
+    is_restored: bool = False  # from a backup: nothing is known of what happened on it
 
     @property
     def id(self) -> bytes:

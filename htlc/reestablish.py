@@ -87,6 +87,9 @@ def _restarted(closing: Closing) -> Closing:
 
 def reestablish(channel: Channel, secrets: ChannelSecrets) -> ChannelReestablish:
     """The first message for this channel on a new connection."""
+    if channel.is_restored:
+        # reestablish.4: commitment 0 is never the next, so this makes the peer close at once
+        return ChannelReestablish(channel.id, 0, 0, ZERO_SECRET, secrets.per_commitment_point(0))
     # reestablish.3: what we expect next, and the last secret that they gave us
     revoked = _revoked_by_them(channel)
     last_secret = channel.shachain.secret_of_commitment(revoked - 1) if revoked else ZERO_SECRET

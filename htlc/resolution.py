@@ -133,7 +133,7 @@ class _Reading:
         for output in outputs_of(self.channel, spent, self.past):
             self.outputs[output.outpoint] = output
         self.resolution = _with(resolution, spent=spent, undone=None)
-        if spent.ending in _ALARMING:
+        if spent.ending in _ALARMING and not self.channel.is_restored:
             # b5-on-chain.8
             self.effects.append(Alert(f"the channel was closed by {spent.ending.value}"))
 

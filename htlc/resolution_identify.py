@@ -90,6 +90,8 @@ def identify(
     channel: Channel, secrets: ChannelSecrets, spender: Transaction, height: int, past: Past
 ) -> Spent:
     """Say what spent the funding output."""
+    if channel.is_restored:
+        return _identify_blindly(channel, secrets, spender, height)
     point = secrets.per_commitment_point(channel.number.local)
     if channel.commitment(LOCAL, point).txid == spender.txid:
         return Spent(Ending.OURS, spender, height, channel.number.local, point)
@@ -103,6 +105,20 @@ def identify(
     ending, point = _read(channel, number)
     theirs = Spent(ending, spender, height, number, point)
     return theirs if _is_theirs(channel, theirs, past) else Spent(Ending.UNKNOWN, spender, height, number)
+
+
+def _identify_blindly(channel: Channel, secrets: ChannelSecrets, spender: Transaction, height: int) -> Spent:
+    """Say what spent the funding output of a channel of which we know no commitment at all."""
+    number = number_of_commitment(spender, commitment_params(channel.charter, LOCAL).obscuring_factor)
+    if number is None:
+        # nobody could make it without our signature, and of a commitment we would know its form
+        return Spent(Ending.COOPERATIVE, spender, height)
+    ours = Spent(Ending.OURS, spender, height, number, secrets.per_commitment_point(number))
+    to_local_script = p2wsh(delayed_script(channel, ours))
+    if any(output.script == to_local_script for output in spender.outputs):
+        # we had gone to chain before we lost everything
+        return ours
+    return Spent(Ending.FUTURE, spender, height, number)
 
 
 def _is_theirs(channel: Channel, theirs: Spent, past: Past) -> bool:
@@ -164,6 +180,9 @@ def _outputs_of_ours(channel: Channel, spent: Spent) -> Iterator[Output]:
     for index, output in enumerate(tx.outputs):
         if output.script == p2wsh(script):
             yield Output(tx.outpoint(index), output.value_sat, Kind.TO_LOCAL, script, spent.height)
+    if channel.is_restored:
+        # nobody remembers which HTLCs it contains
+        return
     for second in channel.commitment(LOCAL, spent.point).htlcs:
         htlc = second.htlc
         yield Output(

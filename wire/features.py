@@ -226,6 +226,7 @@ OURS: Final = Features.of(
         LARGE_CHANNEL,
         ANCHORS,
         SHUTDOWN_ANYSEGWIT,
+        PROVIDE_STORAGE,
         SIMPLE_CLOSE,
     ),
 )

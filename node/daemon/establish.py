@@ -105,6 +105,11 @@ class Establishment:
 
         return act
 
+    @property
+    def next_key_index(self) -> int:
+        """The number of the keys that the next channel gets."""
+        return self._next_key_index
+
     def _new_key_index(self, turn: "Turn") -> int:
         index = self._next_key_index
         self._next_key_index += 1
@@ -191,7 +196,7 @@ class Establishment:
         channel = opening.receive_signed(stage, message, keys)
         del self._signing[peer.node_id, message.channel_id]
         assert attempt.funding is not None, "funding_created came after the transaction was made"
-        turn.put(channel)
+        turn.put(msgspec.structs.replace(channel, known_since=self._switch.height))
         self._switch.live.add(channel.id)
         self._switch.wallet.add(attempt.funding.transaction)
         turn.writes_once[b"wallet"] = lambda: self._switch.wallet.save(self._switch.store.db)

@@ -15,6 +15,8 @@ from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.opening import ANCHORS_TYPE, MOST_HTLCS, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
+from node.daemon.backup import SCHEMA as BACKUP_SCHEMA
+from node.daemon.backup import BackupFile
 from node.daemon.closings import ClosingWish
 from node.daemon.dialing import Proxy, open_stream
 from node.daemon.fees import FeeKeeper
@@ -27,7 +29,10 @@ from node.daemon.invoices import (
 )
 from node.daemon.paying import Payer, Payment, Wanted
 from node.daemon.peer import CustomHandler, Peer, PeerGone, answer, call
+from node.daemon.peer_storage import SCHEMA as STORAGE_SCHEMA
+from node.daemon.peer_storage import PeerStorer
 from node.daemon.reconnect import Address, Caller, Unreachable
+from node.daemon.restoring import Restorer, take_up_file
 from node.daemon.saboteur import Saboteur
 from node.daemon.signer import ForcedKeys, Signer, seed_in
 from node.daemon.store import Store
@@ -42,7 +47,7 @@ from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
 from wire.crypto.secp256k1 import Point
 from wire.features import INVOICE, OUR_INIT, Features
-from wire.messages.base import Init
+from wire.messages.base import Init, PeerStorage, PeerStorageRetrieval
 from wire.messages.gossip import (
     AnnouncementSignatures,
     ChannelAnnouncement,
@@ -54,10 +59,12 @@ from wire.messages.gossip import (
     ReplyChannelRange,
     ReplyShortChannelIdsEnd,
 )
+from wire.node_address import Dns, Ipv4, Ipv6, read_addresses
 from wire.units import Msat, Sat
 
 log = logging.getLogger("rill.node")
 
+SCHEMAS = WALLET_SCHEMA + TOWER_SCHEMA + BACKUP_SCHEMA + STORAGE_SCHEMA
 GOSSIP = (
     AnnouncementSignatures,
     ChannelAnnouncement,
@@ -120,16 +127,18 @@ class Node:
 
         Raises:
             DatabaseInUse, Damaged: it cannot be opened.
+            UnusableBackup: there is none, but a backup that it cannot begin again from.
             BadSabotage: what shall be done to connections cannot be read.
         """
         config.directory.mkdir(parents=True, exist_ok=True)
         self.config, self.chain, self._now = config, chain, now
         self._saboteur = None if config.sabotage is None else Saboteur(config.sabotage)
         self.signer = Signer(config.seed or seed_in(config.directory), config.forced_keys)
-        self.store = Store(config.directory / "node.sqlite", WALLET_SCHEMA + TOWER_SCHEMA)
+        self.store = Store(config.directory / "node.sqlite", SCHEMAS)
+        chain_hash = CHAIN_HASH[chain.network]
+        take_up_file(self.store, config.directory, self.signer.backup_key, chain_hash)
         self.wallet = Wallet(self.signer.wallet_seed, chain.network, self.signer.wallet_path)
         self.wallet.load(self.store.db)
-        chain_hash = CHAIN_HASH[chain.network]
         house = House(
             chain_hash,
             minimum_depth_blocks=config.minimum_depth_blocks,
@@ -151,6 +160,11 @@ class Node:
         self.watcher.on_block.append(self.fee_keeper.note_block)
         self.payer = Payer(self.switch, self.gossiper.graph, now)
         self.caller = Caller(self.switch, self._call)
+        self.backup = BackupFile(self.switch, config.directory, self.address_of)
+        self.caller.on_moved.append(self.backup.touch)
+        self.restorer = Restorer(self.switch, self.watcher, chain, self.caller, self.backup)
+        self.storer = PeerStorer(self.switch, self.backup, self.restorer, config.features)
+        self.watcher.on_block.append(self.storer.note_block)
         self._init = Init(features=config.features.to_bytes(), networks=(chain_hash,))
         self.tower_clients = tower_clients(self.switch, config.watchtowers, self._init)
         for client in self.tower_clients:
@@ -178,6 +192,8 @@ class Node:
                 nursery.start_soon(broadcast_forever, self.switch, self.chain)
                 nursery.start_soon(self.gossiper.run)
                 nursery.start_soon(self.fee_keeper.run)
+                nursery.start_soon(self.restorer.run)
+                nursery.start_soon(self.storer.run)
                 for client in self.tower_clients:
                     nursery.start_soon(client.run)
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)
@@ -218,6 +234,7 @@ class Node:
         if not stays:
             await peer.hang_up()
             return
+        self.storer.peer_up(peer)
         self.gossiper.peer_up(peer)
         try:
             await peer.run(self._on_message, self._custom)
@@ -232,6 +249,8 @@ class Node:
         if isinstance(message, GOSSIP):
             self.gossiper.receive(peer, message, raw)
             return None
+        if isinstance(message, PeerStorage | PeerStorageRetrieval):
+            return self.storer.receive(peer, message)
         self.switch.deliver(peer, message)
         return self.switch.wait_for_room() if self.switch.is_full else None
 
@@ -246,6 +265,17 @@ class Node:
     def graph(self) -> Graph:
         """The network as we know it."""
         return self.gossiper.graph
+
+    def address_of(self, node_id: bytes) -> tuple[str, int] | None:
+        """Where a node was reached before, or says that it is."""
+        known = self.caller.address_of(Point(node_id))
+        if known is not None:
+            return known.host, known.port
+        announced = self.graph.nodes.get(Point(node_id))
+        for address in read_addresses(announced.addresses) if announced is not None else ():
+            if isinstance(address, Ipv4 | Ipv6 | Dns):
+                return str(address.host), address.port
+        return None
 
     async def connect(self, node_id: Point, host: str, port: int) -> None:
         """Be connected to a peer.

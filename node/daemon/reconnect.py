@@ -49,6 +49,7 @@ class Caller:
         self._calling: set[Point] = set()
         self._reached_at: dict[Point, float] = {}
         self._waits: dict[Point, float] = {}
+        self.on_moved: list[Callable[[], None]] = []
 
     async def remember(self, address: Address) -> None:
         """Keep where a peer was reached just now."""
@@ -56,12 +57,18 @@ class Caller:
         if self._known.get(address.node_id) == address:
             return
         self._known[address.node_id] = address
+        for callback in self.on_moved:
+            callback()
         store = self._switch.store
 
         def write() -> None:
             store.put_value("addresses", address.node_id, address)
 
         await self._switch.ask(lambda turn: turn.write(write))
+
+    def learn(self, address: Address) -> None:
+        """Somebody says where a peer is; what we have seen ourselves counts more."""
+        self._known.setdefault(address.node_id, address)
 
     def address_of(self, node_id: Point) -> Address | None:
         """Where a peer was reached last."""

@@ -57,19 +57,33 @@ class Resolver:
         """
         touching = self._touching(turn, block)
         for channel_id in [*self.resolutions, *(new for new in touching if new not in self.resolutions)]:
-            channel = turn.channel(channel_id)
-            assert channel is not None, "a channel is never forgotten before its resolution"
-            before = self.resolutions.get(channel_id) or self._new(turn, channel_id)
-            secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
-            past = partial(turn.past_htlcs, channel_id)
-            transactions = touching.get(channel_id, ())
-            self._take(turn, connected(before, channel, secrets, block.height, transactions, past))
+            self._read(turn, channel_id, block.height, touching.get(channel_id, ()))
             if is_tip:
                 self.pursue(turn, channel_id)
             if self.resolutions[channel_id].is_forgettable:
                 self._forget(turn, channel_id)
         if is_tip:
             self._keep_deadlines(turn, block.height)
+
+    def _read(
+        self, turn: "Turn", channel_id: bytes, height: int, transactions: Sequence[Transaction]
+    ) -> None:
+        channel = turn.channel(channel_id)
+        assert channel is not None, "a channel is never forgotten before its resolution"
+        before = self.resolutions.get(channel_id) or self._new(turn, channel_id)
+        secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
+        past = partial(turn.past_htlcs, channel_id)
+        self._take(turn, connected(before, channel, secrets, height, transactions, past))
+
+    def relive(
+        self, turn: "Turn", channel_id: bytes, blocks: Sequence[tuple[int, Sequence[Transaction]]]
+    ) -> None:
+        """Blocks up to where we stand that touched a channel before we knew of it."""
+        if blocks:
+            for height, transactions in blocks:
+                self._read(turn, channel_id, height, transactions)
+            self._read(turn, channel_id, self._switch.height, ())
+            self.pursue(turn, channel_id)
 
     def _keep_deadlines(self, turn: "Turn", height: int) -> None:
         for channel in turn.all_channels():

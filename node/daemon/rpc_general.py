@@ -123,13 +123,9 @@ class GeneralCommands:
 
     def _known_address(self, node_id: Point) -> tuple[str, int]:
         """Where a node was reached before, or says that it is."""
-        known = self._node.caller.address_of(node_id)
+        known = self._node.address_of(node_id)
         if known is not None:
-            return known.host, known.port
-        announced = self._node.graph.nodes.get(node_id)
-        for address in read_addresses(announced.addresses) if announced is not None else ():
-            if isinstance(address, Ipv4 | Ipv6 | Dns):
-                return str(address.host), address.port
+            return known
         raise CommandFailed(NO_KNOWN_ADDRESS, f"Unable to connect, no address known for peer {node_id.hex()}")
 
     async def disconnect(self, id: NodeId, force: Boolean = False) -> dict[str, Any]:

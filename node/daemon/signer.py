@@ -53,6 +53,11 @@ class Signer:
         """Where the wallet's keys are, if not where they usually are."""
         return None if self._forced.wallet_seed is None else "m/0"
 
+    @property
+    def backup_key(self) -> bytes:
+        """What backups are encrypted under."""
+        return tagged_hash(b"rill/backup", self._seed)
+
     def alias(self, purpose: bytes) -> "Signer":
         """Another identity of ours, which nobody can tell to be us."""
         return Signer(tagged_hash(b"rill/alias/" + purpose, self._seed))

@@ -270,11 +270,13 @@ class Switch:
     def _greet(self, turn: Turn, peer: Peer) -> None:
         """Take up all channels with a peer that has just connected."""
         for channel in turn.all_channels():
-            if channel.charter.peer_id == peer.node_id and channel.phase not in _ENDED:
+            if channel.charter.peer_id != peer.node_id or channel.phase in (Phase.FAILED, Phase.CLOSED):
+                continue
+            if channel.phase is not Phase.BEHIND:
                 turn.put(disconnected(channel))
-                secrets = self.signer.channel_secrets(channel.charter.key_index)
-                # reestablish.1: before anything else about the channel
-                turn.send(peer.node_id, reestablish(channel, secrets))
+            secrets = self.signer.channel_secrets(channel.charter.key_index)
+            # reestablish.1: before anything else about the channel; reestablish.7: it shows what we lack
+            turn.send(peer.node_id, reestablish(channel, secrets))
 
     def _receive_error(self, turn: Turn, peer: Peer, message: Error) -> None:
         log.warning("a peer fails a channel", extra={"peer": peer.node_id.hex(), "text": message.text})

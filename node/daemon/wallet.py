@@ -169,6 +169,12 @@ class Wallet:
 
     # --- what there is
 
+    @property
+    def key_indexes(self) -> tuple[int, int]:
+        """How many scripts were handed out, to receive and for change."""
+        receive, change = self._keys.next_index
+        return receive, change
+
     def is_ours(self, script: bytes) -> bool:
         """Whether an output script pays this wallet."""
         return self._keys.path_of(script) is not None

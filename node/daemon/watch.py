@@ -19,6 +19,7 @@ from node.chain.interface import (
     Rejected,
     Tip,
 )
+from node.daemon.backup import BIRTHDAY
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
 from wire.bitcoin.script import p2wsh
@@ -61,14 +62,14 @@ class Watcher:
             switch.height = self._followed.height
 
     async def run(self) -> None:
-        """Follow from where we stopped, or on a first start from the tip."""
-        if self._followed is None:
-            tip = await self._chain.tip()
+        """Follow from where we stopped, or on a first start from the tip, or from what a backup says."""
+        tip = await self._chain.tip()
+        if self._followed is None and not self._is_reading_again(tip):
             await self._switch.ask(lambda turn: self._begin(turn, tip))
-        assert self._followed is not None, "a node follows from its first start on"
         self._tell()
-        await self._look_around(self._followed.height)
-        stream = self._chain.follow(self._followed.height + 1, self._followed.block_hash)
+        await self._look_around(self._switch.height)
+        last_hash = self._followed.block_hash if self._followed is not None else None
+        stream = self._chain.follow(self._switch.height + 1, last_hash)
         async for event in stream:
             await self._look_around(event.height)
             await self._switch.ask(lambda turn, event=event: self._take(turn, event))  # type: ignore[misc]
@@ -79,6 +80,19 @@ class Watcher:
                 for undo in self.on_undone:
                     undo(event)
             self._tell()
+
+    def _is_reading_again(self, tip: Tip) -> bool:
+        """Whether this node has lived before, and begins with the first block that concerned it."""
+        raw = self._switch.store.meta(BIRTHDAY)
+        if raw is None or int.from_bytes(raw, "big") > tip.height:
+            return False
+        self._switch.height = max(1, int.from_bytes(raw, "big")) - 1
+        return True
+
+    @property
+    def followed(self) -> Followed | None:
+        """The last block that was read."""
+        return self._followed
 
     async def _look_around(self, height: int) -> None:
         """Where the tip is, and from there, what confirmations cost."""
@@ -100,7 +114,8 @@ class Watcher:
 
     def _begin(self, turn: Turn, tip: Tip) -> None:
         """The first start: what comes from now on concerns us, however short we live this time."""
-        self._switch.height = tip.height
+        self._switch.height, store = tip.height, self._switch.store
+        turn.write(lambda: store.put_meta(BIRTHDAY, tip.height.to_bytes(8, "big")))
         self._stand_at(turn, Followed(tip.height, tip.block_hash))
 
     def _stand_at(self, turn: Turn, followed: Followed) -> None:
