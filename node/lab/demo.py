@@ -19,13 +19,14 @@ from node.lab.audit import audit
 from node.lab.network import Network, running_network
 from node.lab.plan import CAPACITY_SAT, PUSHED_SAT, BeyondMeans, Plan
 from node.stream.budget import OverBudget
+from node.stream.content import ContentChanged
 from node.stream.files import FileSink, FileSource
 from node.stream.library import usual_budget
 from node.stream.manifest import InvalidManifest, Manifest
 from node.stream.merkle import InvalidLayout
 from node.stream.offer import Defrauded, InvalidOffer
 from node.stream.orders import PurchaseFailed
-from node.stream.provider import ContentChanged, Provider
+from node.stream.provider import Provider
 from node.stream.title import ChunkBought
 from node.stream.viewer import Receipt, Viewer
 from wire.codec import DecodeError

@@ -20,13 +20,16 @@ class FileSource:
         """So many bytes, or fewer where the file ends."""
         return os.pread(self._descriptor, size, offset)
 
+    def close(self) -> None:
+        os.close(self._descriptor)
+
     def __enter__(self) -> "FileSource":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self.close()
 
 
 class FileSink:

@@ -20,8 +20,9 @@ MAX_MANIFEST_BYTES = 4096
 MAX_TITLE_BYTES = 256
 
 _TAG = b"rill/manifest/1"
-_ROOT, _LENGTH, _CHUNK_SIZE, _PRICE, _TITLE, _PROVIDER, _SIGNATURE = 0, 2, 4, 6, 8, 10, 240
-_KNOWN = (_ROOT, _LENGTH, _CHUNK_SIZE, _PRICE, _TITLE, _PROVIDER, _SIGNATURE)
+_ROOT, _LENGTH, _CHUNK_SIZE, _PRICE, _TITLE, _PROVIDER, _FREE, _SIGNATURE = 0, 2, 4, 6, 8, 10, 14, 240
+_NEEDED = (_ROOT, _LENGTH, _CHUNK_SIZE, _PRICE, _TITLE, _PROVIDER, _SIGNATURE)
+_KNOWN = (*_NEEDED, _FREE)
 
 
 class InvalidManifest(ValueError):
@@ -80,14 +81,22 @@ class Manifest(Struct, frozen=True):
     price_msat: Msat
     title: str
     raw: bytes
+    free_chunks: int = 0
+    """How many chunks at the beginning cost nothing."""
 
     @property
     def total_msat(self) -> Msat:
         """What all chunks cost, routing fees apart."""
-        return Msat(self.price_msat * self.layout.chunk_count)
+        return Msat(self.price_msat * max(0, self.layout.chunk_count - self.free_chunks))
+
+    def price_of(self, index: int) -> Msat:
+        """What a chunk costs."""
+        return Msat(0) if index < self.free_chunks else self.price_msat
 
 
-def unsigned(provider: Point, root: bytes, layout: Layout, price_msat: Msat, title: str) -> bytes:
+def unsigned(
+    provider: Point, root: bytes, layout: Layout, price_msat: Msat, title: str, free_chunks: int = 0
+) -> bytes:
     """The records of a manifest before its signature.
 
     Raises:
@@ -98,6 +107,7 @@ def unsigned(provider: Point, root: bytes, layout: Layout, price_msat: Msat, tit
     layout.checked()
     if len(title.encode()) > MAX_TITLE_BYTES:
         raise BadManifestRecord("title", f"is longer than {MAX_TITLE_BYTES} bytes")
+    free = [(_FREE, write_truncated(free_chunks))] if free_chunks else []
     return write_records(
         [
             (_ROOT, root),
@@ -106,6 +116,7 @@ def unsigned(provider: Point, root: bytes, layout: Layout, price_msat: Msat, tit
             (_PRICE, write_truncated(price_msat)),
             (_TITLE, title.encode()),
             (_PROVIDER, provider),
+            *free,
         ]
     )
 
@@ -144,7 +155,7 @@ def _known_records(records: Sequence[tuple[int, bytes]]) -> dict[int, bytes]:
     for type in found:
         if type not in _KNOWN and not type & 1:
             raise UnknownManifestRecord(type)
-    for type in _KNOWN:
+    for type in _NEEDED:
         if type not in found:
             raise ManifestIncomplete(type)
     return found
@@ -160,7 +171,9 @@ def _manifest(records: dict[int, bytes], raw: bytes) -> Manifest:
     except InvalidLayout as reason:
         raise BadManifestRecord("layout", str(reason)) from None
     price_msat = _check_price(read_tu64(records[_PRICE]))
-    return Manifest(records[_PROVIDER], records[_ROOT], layout, price_msat, _title(records[_TITLE]), raw)
+    free_chunks = read_tu32(records[_FREE]) if _FREE in records else 0
+    title = _title(records[_TITLE])
+    return Manifest(records[_PROVIDER], records[_ROOT], layout, price_msat, title, raw, free_chunks)
 
 
 def _check_price(price_msat: int) -> Msat:

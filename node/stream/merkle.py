@@ -130,7 +130,7 @@ class Tree(Struct, frozen=True):
         hashes, base = [], self.layout.chunk_height
         for level, layer in enumerate(self.layers[:-1]):
             sibling = (index >> level) ^ 1
-            hashes.append(layer[sibling] if sibling < len(layer) else _zero_subtree(base + level))
+            hashes.append(layer[sibling] if sibling < len(layer) else zero_subtree(base + level))
         return tuple(hashes)
 
 
@@ -156,7 +156,7 @@ def plant_subtrees(layout: Layout, subtrees: Sequence[bytes]) -> Tree:
         raise WrongChunkLength(len(subtrees), 0, layout.chunk_bytes(len(subtrees)))
     layers = [tuple(subtrees)]
     for level in range(layout.proof_length):
-        layers.append(tuple(_parents(layers[-1], layout.chunk_height + level)))
+        layers.append(tuple(parents(layers[-1], layout.chunk_height + level)))
     return Tree(layout, tuple(layers))
 
 
@@ -172,7 +172,7 @@ def subtree_hash(layout: Layout, index: int, chunk: bytes) -> bytes:
     view = memoryview(chunk)
     layer = [sha256(view[at : at + BLOCK_BYTES]).digest() for at in range(0, expected, BLOCK_BYTES)]
     for level in range(layout.chunk_height):
-        layer = _parents(layer, level)
+        layer = parents(layer, level)
     return layer[0]
 
 
@@ -187,17 +187,17 @@ def is_proven(layout: Layout, root: bytes, index: int, subtree: bytes, proof: Se
     return climbed == root
 
 
-def _parents(layer: Sequence[bytes], level: int) -> list[bytes]:
+def parents(layer: Sequence[bytes], level: int) -> list[bytes]:
     """The layer above one whose hashes stand `level` layers over the blocks."""
     if len(layer) & 1:
-        layer = [*layer, _zero_subtree(level)]
+        layer = [*layer, zero_subtree(level)]
     return [sha256(layer[at] + layer[at + 1]).digest() for at in range(0, len(layer), 2)]
 
 
 @lru_cache(maxsize=64)
-def _zero_subtree(level: int) -> bytes:
+def zero_subtree(level: int) -> bytes:
     """The hash of a subtree of missing blocks."""
     if not level:
         return _ZERO_LEAF
-    below = _zero_subtree(level - 1)
+    below = zero_subtree(level - 1)
     return sha256(below + below).digest()

@@ -43,6 +43,8 @@ class Reason(IntEnum):
     """Too much has been sent that was not paid for."""
     UNAVAILABLE = 4
     """The content cannot be read any more."""
+    NOT_HERE_YET = 5
+    """The seller is still buying it itself."""
 
 
 class UnknownReason(DecodeError):

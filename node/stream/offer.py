@@ -101,6 +101,7 @@ class Terms(Struct, frozen=True, gc=False):
     price_msat: Msat
     payment_hash: bytes
     payment_secret: bytes
+    """Of a chunk that is free, the preimage itself."""
     expiry: int
     """Seconds since 1970."""
     subtree_hash: bytes
@@ -175,7 +176,7 @@ def read_offer(raw: bytes) -> Offer:
     if proof_length > MAX_PROOF or len(raw) != end + 64:
         raise WrongLength("an offer", len(raw))
     layout = _layout(length, chunk_size, index)
-    if not 1 <= price_msat <= MAX_MSAT:
+    if not 0 <= price_msat <= MAX_MSAT:
         raise BadOfferField("price", f"{price_msat} msat is no amount that a payment can have")
     proof = tuple([raw[at : at + 32] for at in range(_FIXED.size, end, 32)])
     payment_hash, payment_secret, expiry, subtree, ciphertext_sha256 = rest

@@ -281,7 +281,7 @@ class Orders:
             ("root", manifest.root.hex(), terms.root.hex()),
             ("layout", manifest.layout, terms.layout),
             ("index", index, terms.index),
-            ("price_msat", manifest.price_msat, terms.price_msat),
+            ("price_msat", manifest.price_of(index), terms.price_msat),
         ):
             if asked != offered:
                 raise WrongOffer(field, asked, offered)

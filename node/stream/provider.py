@@ -13,6 +13,7 @@ connection loses nothing, and only a few times.
 
 import logging
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,8 +25,10 @@ import trio
 
 from node.daemon.peer import PeerGone
 from node.stream import messages
-from node.stream.manifest import Manifest, digest_of, read_manifest, signed, unsigned
-from node.stream.merkle import Layout, Tree, WrongChunkLength, plant_subtrees, subtree_hash
+from node.stream.books import Sale
+from node.stream.content import Content, ContentChanged, NotHereYet, manifest_of, plant_source
+from node.stream.manifest import Manifest
+from node.stream.merkle import Layout
 from node.stream.messages import (
     CatalogueReply,
     GetCatalogue,
@@ -45,10 +48,8 @@ from wire.units import Msat
 
 log = logging.getLogger("rill.stream")
 
-_SLICE_BYTES = 1 << 20
-"""How much of a content is hashed before other tasks get a turn."""
-
-
+FREE = Msat(0)
+_SALE = re.compile("chunk ([0-9]{1,10}) of ([0-9a-f]{64}) for (0[23][0-9a-f]{64})")
 _Request: TypeAlias = GetCatalogue | GetManifest | RequestChunk
 
 
@@ -56,6 +57,9 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     """How far a provider trusts a buyer, and how much work it takes on."""
 
     credit_bytes: int = 32 << 20
+    """How much ciphertext one buyer may have unpaid."""
+    credit_of_all_bytes: int = 1 << 30
+    """How much all buyers together may; whoever asks for more is refused until some of it is paid."""
     offer_seconds: int = 900
     margin_seconds: int = 60
     """An offer that ends sooner is not sent again; the next request gets a new one."""
@@ -64,35 +68,8 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     workers_per_buyer: int = 32
 
 
-class ContentChanged(Exception):
-    """The source no longer holds what was published: selling it would be fraud."""
-
-
 class _AskedTooOften(Exception):
     """The same unpaid chunk, again and again."""
-
-
-class _Content(msgspec.Struct, frozen=True):
-    """A published content."""
-
-    source: Source
-    tree: Tree
-    manifest: Manifest
-
-    def chunk(self, index: int) -> bytes:
-        """The bytes of a chunk, which are still those that were published.
-
-        Raises:
-            ContentChanged, OSError.
-        """
-        layout = self.tree.layout
-        chunk = self.source.read(layout.offset(index), layout.chunk_bytes(index))
-        try:
-            if subtree_hash(layout, index, chunk) == self.tree.subtree_hash(index):
-                return chunk
-        except WrongChunkLength:
-            pass
-        raise ContentChanged
 
 
 class _Sale(msgspec.Struct):
@@ -129,12 +106,15 @@ class Provider:
         node: Node,
         policy: Policy | None = None,
         *,
+        on_sale: Callable[[Sale], None] | None = None,
         clock: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        """`on_sale` hears of every chunk that was paid."""
         self._node, self._policy = node, policy or Policy()
-        self._clock, self._entropy = clock, entropy
-        self._contents: dict[bytes, _Content] = {}
+        self._on_sale, self._clock, self._entropy = on_sale, clock, entropy
+        self._unpaid_bytes = 0
+        self._contents: dict[bytes, Content] = {}
         self._buyers: dict[Point, _Buyer] = {}
         self._sales: dict[bytes, _Sale] = {}
         self._nursery: trio.Nursery | None = None
@@ -154,11 +134,18 @@ class Provider:
             OSError: it cannot be read.
         """
         layout = Layout(source.length, chunk_size).checked()
-        tree = plant_subtrees(layout, await _subtrees(source, layout))
-        records = unsigned(self._node.node_id, tree.root, layout, price_msat, title)
-        manifest = read_manifest(signed(records, self._node.sign_digest(digest_of(records))))
-        self._contents[tree.root] = _Content(source, tree, manifest)
+        tree = await plant_source(source, layout)
+        manifest = manifest_of(self._node, tree.root, layout, price_msat, title)
+        self.put_on_sale(Content(source, tree, manifest))
         return manifest
+
+    def put_on_sale(self, content: Content) -> None:
+        """Sell a content from now on; one of the same root is replaced."""
+        self._contents[content.tree.root] = content
+
+    def withdraw(self, root: bytes) -> None:
+        """Sell it no more; what was offered may still be paid."""
+        self._contents.pop(root, None)
 
     async def serve(self) -> None:
         """Answer requests until cancelled."""
@@ -238,12 +225,16 @@ class Provider:
             return await self._refuse(peer, request.request_id, Reason.UNKNOWN_CONTENT)
         if request.index >= content.tree.layout.chunk_count:
             return await self._refuse(peer, request.request_id, Reason.NO_SUCH_CHUNK)
+        if request.index < content.manifest.free_chunks:
+            return await self._give(peer, request, content)
         self._forget_expired(buyer)
         sale = buyer.unpaid.get((request.root, request.index))
         size = content.tree.layout.chunk_bytes(request.index)
         if sale is None and buyer.unpaid and buyer.unpaid_bytes + size > self._policy.credit_bytes:
             buyer.waiting.append(request)
             return False
+        if sale is None and self._unpaid_bytes + size > self._policy.credit_of_all_bytes:
+            return await self._refuse(peer, request.request_id, Reason.UNPAID)
         try:
             if sale is None:
                 sale = self._open_sale(peer, request, size)
@@ -253,16 +244,31 @@ class Provider:
         except (ContentChanged, OSError) as reason:
             log.warning("chunk %d of %s cannot be sold: %r", request.index, request.root.hex(), reason)
             return await self._refuse(peer, request.request_id, Reason.UNAVAILABLE)
+        except NotHereYet:
+            return await self._refuse(peer, request.request_id, Reason.NOT_HERE_YET)
         except _AskedTooOften:
             return await self._refuse(peer, request.request_id, Reason.UNPAID)
         return await self._deliver(peer, request.request_id, sale.offer, ciphertext)
+
+    async def _give(self, peer: Point, request: RequestChunk, content: Content) -> bool:
+        """A chunk for nothing: the offer itself tells the preimage, in the place of the secret."""
+        try:
+            preimage, chunk = self._entropy(32), content.chunk(request.index)
+        except (ContentChanged, NotHereYet, OSError) as reason:
+            log.warning("chunk %d of %s cannot be given: %r", request.index, request.root.hex(), reason)
+            return await self._refuse(peer, request.request_id, Reason.UNAVAILABLE)
+        ciphertext = seal_chunk(preimage, request.root, request.index, chunk)
+        expiry = int(self._clock() + self._policy.offer_seconds)
+        terms = terms_of(content, request.index, FREE, (sha256(preimage), preimage), expiry, ciphertext)
+        offer = Offer(terms, self._node.sign_digest(terms.digest())).encode()
+        return await self._deliver(peer, request.request_id, offer, ciphertext)
 
     async def _refuse(self, peer: Point, request_id: int, reason: Reason) -> bool:
         payload = messages.write_refusal(Refusal(request_id, reason))
         await self._node.send_custom(peer, messages.REFUSAL, payload)
         return True
 
-    async def _sell(self, content: _Content, sale: _Sale) -> bytes:
+    async def _sell(self, content: Content, sale: _Sale) -> bytes:
         """The ciphertext of a new sale, whose offer is signed and whose invoice is durable."""
         try:
             ciphertext = seal_chunk(sale.preimage, *sale.key, content.chunk(sale.key[1]))
@@ -273,7 +279,7 @@ class Provider:
                 self._close_sale(sale)
         return ciphertext
 
-    def _sold(self, content: _Content, sale: _Sale) -> bytes:
+    def _sold(self, content: Content, sale: _Sale) -> bytes:
         """The ciphertext of a sale once more, for a buyer that lost it on the way."""
         sale.resends += 1
         if sale.resends > self._policy.resends or not sale.offer:
@@ -288,28 +294,17 @@ class Provider:
                 await self._node.send_custom(peer, messages.CIPHERTEXT, fragment)
         return True
 
-    async def _invoiced(self, content: _Content, sale: _Sale, ciphertext: bytes) -> Terms:
+    async def _invoiced(self, content: Content, sale: _Sale, ciphertext: bytes) -> Terms:
         """The terms of a sale whose invoice is durable."""
         manifest, (root, index) = content.manifest, sale.key
         invoice = await self._node.add_invoice(
             manifest.price_msat,
-            f"chunk {index} of {manifest.title}",
+            sale_text(root, index, sale.buyer),
             preimage=sale.preimage,
             expiry_seconds=self._policy.offer_seconds,
         )
-        return Terms(
-            provider=manifest.provider,
-            root=root,
-            layout=manifest.layout,
-            index=index,
-            price_msat=manifest.price_msat,
-            payment_hash=invoice.payment_hash,
-            payment_secret=invoice.payment_secret,
-            expiry=int(sale.expiry),
-            subtree_hash=content.tree.subtree_hash(index),
-            ciphertext_sha256=sha256(ciphertext),
-            proof=content.tree.proof(index),
-        )
+        tie = (invoice.payment_hash, invoice.payment_secret)
+        return terms_of(content, index, manifest.price_msat, tie, int(sale.expiry), ciphertext)
 
     def _open_sale(self, peer: Point, request: RequestChunk, size: int) -> _Sale:
         preimage = self._entropy(32)
@@ -319,6 +314,7 @@ class Provider:
         buyer = self._buyers[peer]
         buyer.unpaid[sale.key] = sale
         buyer.unpaid_bytes += size
+        self._unpaid_bytes += size
         return sale
 
     def _close_sale(self, sale: _Sale) -> None:
@@ -327,6 +323,7 @@ class Provider:
         buyer = self._buyers[sale.buyer]
         del buyer.unpaid[sale.key]
         buyer.unpaid_bytes -= sale.ciphertext_bytes
+        self._unpaid_bytes -= sale.ciphertext_bytes
         if buyer.waiting:
             self._queue(sale.buyer, buyer, buyer.waiting.popleft())
 
@@ -341,6 +338,10 @@ class Provider:
         if sale is None:
             return
         self.sold_chunks, self.earned_msat = self.sold_chunks + 1, Msat(self.earned_msat + amount_msat)
+        if self._on_sale is not None:
+            root, index = sale.key
+            now = int(self._clock())
+            self._on_sale(Sale(payment_hash, root, index, sale.buyer, amount_msat, now))
         self._close_sale(sale)
         self._forget_if_idle(sale.buyer, self._buyers[sale.buyer])
 
@@ -350,17 +351,32 @@ class Provider:
             self._buyers.pop(peer, None)
 
 
-async def _subtrees(source: Source, layout: Layout) -> list[bytes]:
-    """The subtree hash of every chunk, read with turns for other tasks."""
-    subtrees, since_turn = [], 0
-    for index in range(layout.chunk_count):
-        chunk = source.read(layout.offset(index), layout.chunk_bytes(index))
-        try:
-            subtrees.append(subtree_hash(layout, index, chunk))
-        except WrongChunkLength:
-            raise ContentChanged from None
-        since_turn += len(chunk)
-        if since_turn >= _SLICE_BYTES:
-            since_turn = 0
-            await trio.lowlevel.checkpoint()
-    return subtrees
+def terms_of(
+    content: Content, index: int, price_msat: Msat, tie: tuple[bytes, bytes], expiry: int, ciphertext: bytes
+) -> Terms:
+    """The terms of a sale; `tie` is its payment's hash and secret."""
+    payment_hash, payment_secret = tie
+    return Terms(
+        provider=content.manifest.provider,
+        root=content.tree.root,
+        layout=content.tree.layout,
+        index=index,
+        price_msat=price_msat,
+        payment_hash=payment_hash,
+        payment_secret=payment_secret,
+        expiry=expiry,
+        subtree_hash=content.tree.subtree_hash(index),
+        ciphertext_sha256=sha256(ciphertext),
+        proof=content.tree.proof(index),
+    )
+
+
+def sale_text(root: bytes, index: int, buyer: Point) -> str:
+    """What the invoice of a sale says: enough to book it by, after a crash."""
+    return f"chunk {index} of {root.hex()} for {buyer.hex()}"
+
+
+def read_sale_text(text: str) -> tuple[bytes, int, Point] | None:
+    """The root, the chunk and the buyer that an invoice names, if it is one of a sale."""
+    found = _SALE.fullmatch(text)
+    return (bytes.fromhex(found[2]), int(found[1]), bytes.fromhex(found[3])) if found else None

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 
+import msgspec
 import trio
 
 from node.daemon.paying import PaymentFailed
@@ -16,6 +17,7 @@ from node.stream.budget import Budget, Hour, Spent
 from node.stream.offer import Offer, OfferReused
 from node.stream.orders import Patience, PurchaseFailed
 from node.stream.ports import Node, Payment
+from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
 log = logging.getLogger("rill.stream")
@@ -27,6 +29,16 @@ class ChunkNotPaid(PurchaseFailed):
     def __init__(self, index: int, tries: int, why: str) -> None:
         self.index, self.tries, self.why = index, tries, why
         super().__init__(f"chunk {index} could not be paid in {tries} tries: {why}")
+
+
+class Gift(msgspec.Struct, frozen=True, gc=False):
+    """The payment for a chunk that is free."""
+
+    preimage: bytes
+    amount_msat: Msat = Msat(0)
+    fee_msat: Msat = Msat(0)
+    route: tuple[Point, ...] = ()
+    short_channel_ids: tuple[int, ...] = ()
 
 
 class Till:
@@ -57,13 +69,15 @@ class Till:
         return spent.release(price_msat)
 
     async def pay(self, offer: Offer, max_fee_msat: Msat) -> Payment:
-        """Pay an offer.
+        """Pay an offer; one that is free tells the preimage itself.
 
         Raises:
             ChunkNotPaid: nothing was paid.
             OfferReused: its payment hash served for another sale.
         """
         terms, why = offer.terms, "its offer has ended"
+        if not terms.price_msat:
+            return Gift(terms.payment_secret)
         for attempt in range(self._patience.payments):
             if terms.expiry - self._clock() < self._patience.margin_seconds:
                 break

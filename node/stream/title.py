@@ -183,7 +183,8 @@ class Title:
                     self._stop(_reasons(self._sellers))
                 return
             try:
-                self._reserved = self._till.reserve(self._reserved, self._budget, seller.price_msat)
+                price_msat = seller.manifest.price_of(index)
+                self._reserved = self._till.reserve(self._reserved, self._budget, price_msat)
             except OverBudget as over:
                 self._stop(str(over))
                 return
@@ -242,7 +243,7 @@ class Title:
             delivery = await self._orders.chunk(manifest, index)
             payment = await self._till.pay(delivery.offer, self._budget.fee_per_chunk_msat)
         except BaseException:
-            self._reserved = self._till.release(self._reserved, manifest.price_msat)
+            self._reserved = self._till.release(self._reserved, manifest.price_of(index))
             raise
         self._account(seller, payment)
         chunk = open_chunk(delivery.offer, delivery.ciphertext, payment.preimage)
@@ -254,16 +255,17 @@ class Title:
         seller.chunks += 1
         seller.bytes += len(chunk)
         if self._on_chunk is not None:
-            price, fee, route = manifest.price_msat, payment.fee_msat, payment.route
+            price, fee, route = payment.amount_msat, payment.fee_msat, payment.route
             self._on_chunk(ChunkBought(index, len(chunk), price, fee, seconds, route, delivery.tries))
 
     def _account(self, seller: Seller, payment: Payment) -> None:
         """The money is gone, whatever the key opens."""
-        self._paid_msat += seller.price_msat
+        self._paid_msat += payment.amount_msat
         self._fee_msat += payment.fee_msat
-        seller.paid_msat += seller.price_msat
+        seller.paid_msat += payment.amount_msat
         seller.fee_msat += payment.fee_msat
-        self._route = hops_of(payment, self._node.graph)
+        if payment.route:
+            self._route = hops_of(payment, self._node.graph)
 
     def _stop(self, problem: str) -> None:
         self._is_stopped, self._problem = True, problem

@@ -113,7 +113,7 @@ def test_the_longest_offer_fits() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"index": 3}, {"price_msat": Msat(0)}, {"price_msat": Msat(2**63)}, {"layout": Layout(5, 5)}],
+    [{"index": 3}, {"price_msat": Msat(2**63)}, {"layout": Layout(5, 5)}],
 )
 def test_fields_out_of_range_are_refused(change: dict[str, object]) -> None:
     terms = msgspec.structs.replace(offer_of(0, b"").terms, **change)

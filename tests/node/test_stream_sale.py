@@ -11,6 +11,7 @@ import trio.testing
 
 from node.stream import messages
 from node.stream.budget import Budget, OverBudget
+from node.stream.content import ContentChanged
 from node.stream.manifest import Manifest, ManifestNotSigned
 from node.stream.merkle import BLOCK_BYTES, EmptyContent, Layout
 from node.stream.messages import Reason, Refusal, RequestChunk
@@ -29,7 +30,7 @@ from node.stream.offer import (
     seal_chunk,
 )
 from node.stream.orders import NoAnswer, Patience, ProviderRefused
-from node.stream.provider import ContentChanged, Policy, Provider
+from node.stream.provider import Policy, Provider
 from node.stream.till import ChunkNotPaid
 from node.stream.title import ChunkBought
 from node.stream.viewer import Viewer

@@ -1,0 +1,177 @@
+"""What this node sells: files that stay where they are, found again after a restart.
+
+A share is a row in the books and a tree file beside it. A file that was changed since it was put
+on sale is not sold, and says so, because its root is no longer what was promised.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+import trio
+
+from node.daemon.invoices import InvoiceRow
+from node.stream.books import Books, Sale
+from node.stream.content import Content, ContentChanged, manifest_of
+from node.stream.files import FileSource
+from node.stream.manifest import Manifest, read_manifest
+from node.stream.merkle import Layout, WrongChunkLength
+from node.stream.ports import Node
+from node.stream.provider import Policy, Provider, read_sale_text
+from node.stream.torrent import write_torrent
+from node.stream.tree_file import TreeFile, WrongTreeFile, plant_file
+from wire.units import Msat
+
+log = logging.getLogger("rill.stream")
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """How a file shall be sold."""
+
+    path: Path
+    price_msat: Msat
+    chunk_size: int
+    title: str
+    free_chunks: int = 0
+    torrent: Path | None = None
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A file on sale, as the books keep it."""
+
+    path: str
+    manifest: bytes
+    chunk_size: int
+    modified_ns: int
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A share as its owner sees it; `problem` says why it is not sold, if it is not."""
+
+    path: str
+    manifest: Manifest
+    problem: str
+
+
+class Shop:
+    """The files that one node sells. Start `run` in a nursery."""
+
+    def __init__(
+        self,
+        node: Node,
+        books: Books,
+        directory: Path,
+        policy: Policy | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`directory` is where the trees are kept."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._node, self._books, self._directory = node, books, directory
+        self.provider = Provider(node, policy, on_sale=books.note_sale, clock=clock)
+        self.shares: dict[bytes, Shown] = {}
+        self._open: dict[bytes, tuple[FileSource, TreeFile]] = {}
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Sell until cancelled; started once everything that was on sale is so again."""
+        try:
+            for raw in list(self._books.values("shares")):
+                self._take_up(msgspec.msgpack.decode(raw, type=Share))
+            task_status.started()
+            await self.provider.serve()
+        finally:
+            for root in list(self._open):
+                self._close(root)
+
+    async def share(self, wish: Wish) -> Manifest:
+        """Put a file on sale; reads it once from end to end, a megabyte at a time.
+
+        Raises:
+            InvalidLayout, BadManifestRecord: it cannot be sold so.
+            ContentChanged: it became shorter meanwhile.
+            OSError: it cannot be read, or its tree not be written.
+        """
+        layout = Layout(wish.path.stat().st_size, wish.chunk_size).checked()
+        manifest_of(self._node, bytes(32), layout, wish.price_msat, wish.title, wish.free_chunks)
+        modified_ns = wish.path.stat().st_mtime_ns
+        tree = await self._plant(wish.path, layout)
+        if wish.torrent is not None:
+            write_torrent(wish.torrent, wish.path.name, tree)
+        terms = (wish.price_msat, wish.title, wish.free_chunks)
+        manifest = manifest_of(self._node, tree.root, layout, *terms)
+        tree.close()
+        share = Share(str(wish.path), manifest.raw, wish.chunk_size, modified_ns)
+        self._books.put("shares", manifest.root, share)
+        self._take_up(share)
+        return manifest
+
+    def unshare(self, root: bytes) -> bool:
+        """Sell it no more; whether it was on sale. The file itself stays."""
+        shown = self.shares.pop(root, None)
+        if shown is None:
+            return False
+        self.provider.withdraw(root)
+        self._close(root)
+        self._books.drop("shares", root)
+        self._tree_path(root).unlink(missing_ok=True)
+        return True
+
+    def book_again(self, invoices: Iterable[InvoiceRow]) -> int:
+        """Enter the sales that were paid before a crash and not booked; how many there were."""
+        found = 0
+        for row in invoices:
+            sale = read_sale_text(row.description) if row.is_paid else None
+            if sale is None or self._books.has_sale(row.payment_hash):
+                continue
+            root, index, buyer = sale
+            received, paid_at = row.received_msat or Msat(0), row.paid_at or 0
+            self._books.note_sale(Sale(row.payment_hash, root, index, buyer, received, paid_at))
+            found += 1
+        return found
+
+    async def _plant(self, path: Path, layout: Layout) -> TreeFile:
+        """The file's tree, under its root's name; raises ContentChanged, OSError."""
+        draft = self._directory / f".{os.getpid()}-{id(layout)}.tree"
+        try:
+            with FileSource(path) as source:
+                tree = await plant_file(draft, source, layout)
+        except WrongChunkLength:
+            raise ContentChanged from None
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        draft.replace(self._tree_path(tree.root))
+        return tree
+
+    def _take_up(self, share: Share) -> None:
+        """Sell what the books say, if it is still what it was."""
+        from_books = read_manifest(share.manifest)
+        self._close(from_books.root)
+        problem = ""
+        try:
+            self._put_on_sale(share, from_books)
+        except (OSError, WrongTreeFile, ContentChanged) as trouble:
+            problem = trouble.strerror or str(trouble) if isinstance(trouble, OSError) else str(trouble)
+            log.warning("%s is not sold: %s", share.path, problem)
+        self.shares[from_books.root] = Shown(share.path, from_books, problem)
+
+    def _put_on_sale(self, share: Share, manifest: Manifest) -> None:
+        path = Path(share.path)
+        if path.stat().st_mtime_ns != share.modified_ns or path.stat().st_size != manifest.layout.length:
+            raise ContentChanged
+        tree = TreeFile(self._tree_path(manifest.root), manifest.layout)
+        source = FileSource(path)
+        self._open[manifest.root] = (source, tree)
+        self.provider.put_on_sale(Content(source, tree, manifest))
+
+    def _close(self, root: bytes) -> None:
+        source, tree = self._open.pop(root, (None, None))
+        if source is not None and tree is not None:
+            source.close()
+            tree.close()
+
+    def _tree_path(self, root: bytes) -> Path:
+        return self._directory / f"{root.hex()}.tree"
