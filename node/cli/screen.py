@@ -22,7 +22,7 @@ from rich.text import Text
 from node.lab.account import Account
 from node.lab.plan import PUSHED_SAT, Plan
 from node.stream.manifest import Manifest
-from node.stream.title import ChunkBought
+from node.stream.receipt import ChunkBought
 from wire.units import Msat
 
 DUST_LIMIT_MSAT = 354_000

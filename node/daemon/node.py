@@ -28,6 +28,7 @@ from node.daemon.invoices import (
     new_invoice,
 )
 from node.daemon.paying import Payer, Payment, Wanted
+from node.daemon.payments import PaymentRow
 from node.daemon.peer import CustomHandler, Peer, PeerGone, answer, call
 from node.daemon.peer_storage import SCHEMA as STORAGE_SCHEMA
 from node.daemon.peer_storage import PeerStorer
@@ -485,6 +486,10 @@ class Node:
                 max_fee_msat=max_fee_msat,
             )
         )
+
+    def payment(self, payment_hash: bytes) -> PaymentRow | None:
+        """What has come of a payment of ours, if there was one of this hash."""
+        return self.switch.payments.rows.get(payment_hash)
 
     async def pay_invoice(self, text: str, max_fee_msat: Msat | None = None) -> Payment:
         """Pay a BOLT 11 invoice with an amount.

@@ -20,15 +20,16 @@ from node.lab.network import Network, running_network
 from node.lab.plan import CAPACITY_SAT, PUSHED_SAT, BeyondMeans, Plan
 from node.stream.budget import OverBudget
 from node.stream.content import ContentChanged
-from node.stream.files import FileSink, FileSource
-from node.stream.library import usual_budget
+from node.stream.files import FileSource
+from node.stream.library import Library, hidden_part, usual_budget
+from node.stream.link import Address, Link
 from node.stream.manifest import InvalidManifest, Manifest
 from node.stream.merkle import InvalidLayout
 from node.stream.offer import Defrauded, InvalidOffer
 from node.stream.orders import PurchaseFailed
+from node.stream.pace import Window
 from node.stream.provider import Provider
-from node.stream.title import ChunkBought
-from node.stream.viewer import Receipt, Viewer
+from node.stream.receipt import ChunkBought, Receipt
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.node_address import Ipv4, read_addresses
@@ -160,25 +161,36 @@ class Demo:
 
     async def _buy(self, root: bytes) -> Receipt:
         """Alice knows the film's root; where Eric is she has from gossip, the rest from him."""
-        plan, seller_id = self._plan, self._seller.node_id
+        plan, seller_id, chunks = self._plan, self._seller.node_id, list[ChunkBought]()
 
-        async def call(provider: Point) -> None:
-            await self._buyer.connect(provider, *announced_address(self._buyer, provider))
+        def note(chunk: ChunkBought) -> None:
+            chunks.append(chunk)
+            self._watcher.bought(chunk)
 
-        await call(seller_id)
-        viewer = Viewer(self._buyer, call=call)
-        manifest = await viewer.fetch_manifest(seller_id, root)
+        address = Address(seller_id, *announced_address(self._buyer, seller_id))
+        library = Library(self._buyer, self._buyer.config.directory / "library", on_chunk=note)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(library.run)
+            try:
+                title = await library.open(Link(root, (address,)), out=plan.out, window=Window(plan.window))
+                self._check_means(title.manifest)
+                self._watcher.buying(title.manifest)
+                began = trio.current_time()
+                await title.wait_until_delivered()
+            finally:
+                # the record of what was bought goes with the network, so a part is of no use
+                hidden_part(plan.out).unlink(missing_ok=True)
+            nursery.cancel_scope.cancel()
+        if title.is_stopped and title.failure is not None:
+            raise title.failure
+        return Receipt(tuple(chunks), trio.current_time() - began)
+
+    def _check_means(self, manifest: Manifest) -> None:
+        """Raises BeyondMeans: the buyer's channel cannot pay for all of it."""
+        means_msat, chunk_count = self._buyer.spendable_msat, manifest.layout.chunk_count
         budget = usual_budget(manifest)
-        means_msat = self._buyer.spendable_msat
-        if manifest.total_msat + manifest.layout.chunk_count * budget.fee_per_chunk_msat > means_msat:
-            raise BeyondMeans(manifest.layout.chunk_count, manifest.price_msat, means_msat)
-        self._watcher.buying(manifest)
-        with FileSink(plan.out) as sink:
-            receipt = await viewer.buy(
-                manifest, sink, budget, window=plan.window, on_chunk=self._watcher.bought
-            )
-            sink.finish()
-        return receipt
+        if manifest.total_msat + chunk_count * budget.fee_per_chunk_msat > means_msat:
+            raise BeyondMeans(chunk_count, manifest.price_msat, means_msat)
 
     def _in_channels_msat(self) -> dict[str, int]:
         return {name: node.channel_balance_msat for name, node in self._network.nodes.items()}

@@ -4,7 +4,9 @@ Reads and writes go to the page cache in the owner's task: a chunk takes tens of
 less than handing it to a thread and waking up again.
 """
 
+import errno
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -68,6 +70,31 @@ class PartFile:
         self.path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
+    @property
+    def length(self) -> int:
+        """Up to where something was written."""
+        return os.fstat(self._descriptor).st_size
+
+    def sync(self) -> None:
+        """Return once what was written is on the disk."""
+        os.fdatasync(self._descriptor)
+
+    def move(self, path: Path) -> None:
+        """Be this file from now on; an other one of that name is replaced."""
+        try:
+            self.path.replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(self.path, path)
+            self.path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.path = path
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
     def read(self, offset: int, size: int) -> bytes:
         """So many bytes, or fewer where the file ends."""
         return os.pread(self._descriptor, size, offset)
@@ -75,14 +102,6 @@ class PartFile:
     def write(self, offset: int, content: bytes) -> None:
         """Put bytes at an offset."""
         _write_all(self._descriptor, offset, content)
-
-    def __enter__(self) -> "PartFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._descriptor)
 
 
 def _write_all(descriptor: int, offset: int, content: bytes) -> None:

@@ -72,7 +72,9 @@ class OfferExpired(InvalidOffer):
 
     def __init__(self, index: int, left_seconds: float) -> None:
         self.index, self.left_seconds = index, left_seconds
-        super().__init__(f"the offer of chunk {index} ends in {left_seconds:.0f} seconds")
+        ends = f"ends in {left_seconds:.0f}" if left_seconds > 0 else f"ended {-left_seconds:.0f}"
+        since = "seconds" if left_seconds > 0 else "seconds ago: one of the two clocks may be wrong"
+        super().__init__(f"the offer of chunk {index} {ends} {since}")
 
 
 class OfferReused(InvalidOffer):

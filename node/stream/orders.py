@@ -62,6 +62,8 @@ class Patience(msgspec.Struct, frozen=True, gc=False):
     """Before the second payment of an offer; it doubles each time."""
     margin_seconds: float = 10.0
     """An offer that ends sooner is not paid."""
+    reveal_seconds: float = 30.0
+    """A payment that brings no key for so long makes its chunk be bought elsewhere."""
 
 
 class PurchaseFailed(Exception):

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 from gossip.graph import Graph
+from node.daemon.payments import Status
 from wire.crypto.secp256k1 import Point, Signature
 from wire.units import Msat
 
@@ -43,6 +44,19 @@ class Payment(Protocol):
     def route(self) -> tuple[Point, ...]: ...
     @property
     def short_channel_ids(self) -> tuple[int, ...]: ...
+
+
+class PaymentState(Protocol):
+    """What has come of a payment of ours; durable."""
+
+    @property
+    def status(self) -> Status: ...
+    @property
+    def payment_preimage(self) -> bytes | None: ...
+    @property
+    def amount_msat(self) -> Msat: ...
+    @property
+    def fee_msat(self) -> Msat: ...
 
 
 class Node(Protocol):
@@ -85,6 +99,10 @@ class Node(Protocol):
         max_fee_msat: Msat,
     ) -> Payment:
         """Raises PaymentFailed if nothing was paid, AlreadyPaid if the hash was used before."""
+        ...
+
+    def payment(self, payment_hash: bytes) -> PaymentState | None:
+        """What has come of a payment of ours, None if there was none."""
         ...
 
 

@@ -25,7 +25,6 @@ import trio
 
 from node.daemon.peer import PeerGone
 from node.stream import messages
-from node.stream.books import Sale
 from node.stream.content import Content, ContentChanged, NotHereYet, manifest_of, plant_source
 from node.stream.manifest import Manifest
 from node.stream.merkle import Layout
@@ -41,6 +40,7 @@ from node.stream.messages import (
 )
 from node.stream.offer import Offer, Terms, seal_chunk
 from node.stream.ports import Node, Source
+from node.stream.sales_book import Sale
 from wire.codec import DecodeError
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point

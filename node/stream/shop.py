@@ -14,13 +14,13 @@ import msgspec
 import trio
 
 from node.daemon.invoices import InvoiceRow
-from node.stream.books import Books, Sale
 from node.stream.content import Content, ContentChanged, manifest_of
 from node.stream.files import FileSource
 from node.stream.manifest import Manifest, read_manifest
 from node.stream.merkle import Layout, WrongChunkLength
 from node.stream.ports import Node
 from node.stream.provider import Policy, Provider, read_sale_text
+from node.stream.sales_book import Sale, SalesBook, Share
 from node.stream.torrent import write_torrent
 from node.stream.tree_file import TreeFile, WrongTreeFile, plant_file
 from wire.units import Msat
@@ -39,15 +39,6 @@ class Wish(msgspec.Struct, frozen=True):
     torrent: Path | None = None
 
 
-class Share(msgspec.Struct, frozen=True):
-    """A file on sale, as the books keep it."""
-
-    path: str
-    manifest: bytes
-    chunk_size: int
-    modified_ns: int
-
-
 class Shown(msgspec.Struct, frozen=True):
     """A share as its owner sees it; `problem` says why it is not sold, if it is not."""
 
@@ -62,27 +53,34 @@ class Shop:
     def __init__(
         self,
         node: Node,
-        books: Books,
         directory: Path,
         policy: Policy | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`directory` is where the trees are kept."""
+        """`directory` is where the book and the trees are kept; it is made if it is not there.
+
+        Raises:
+            DatabaseInUse, Damaged: the book cannot be opened.
+        """
         directory.mkdir(parents=True, exist_ok=True)
-        self._node, self._books, self._directory = node, books, directory
-        self.provider = Provider(node, policy, on_sale=books.note_sale, clock=clock)
+        self.book = SalesBook(directory / "sales.sqlite")
+        self._node, self._directory = node, directory
+        self.provider = Provider(node, policy, on_sale=self.book.note_sale, clock=clock)
         self.shares: dict[bytes, Shown] = {}
         self._open: dict[bytes, tuple[FileSource, TreeFile]] = {}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Sell until cancelled; started once everything that was on sale is so again."""
         try:
-            for raw in list(self._books.values("shares")):
-                self._take_up(msgspec.msgpack.decode(raw, type=Share))
-            task_status.started()
-            await self.provider.serve()
+            for share in self.book.shares():
+                self._take_up(share)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.book.run)
+                task_status.started()
+                await self.provider.serve()
         finally:
+            self.book.close()
             for root in list(self._open):
                 self._close(root)
 
@@ -103,8 +101,8 @@ class Shop:
         terms = (wish.price_msat, wish.title, wish.free_chunks)
         manifest = manifest_of(self._node, tree.root, layout, *terms)
         tree.close()
-        share = Share(str(wish.path), manifest.raw, wish.chunk_size, modified_ns)
-        self._books.put("shares", manifest.root, share)
+        share = Share(str(wish.path), manifest.raw, modified_ns)
+        self.book.put_share(manifest.root, share)
         self._take_up(share)
         return manifest
 
@@ -115,7 +113,7 @@ class Shop:
             return False
         self.provider.withdraw(root)
         self._close(root)
-        self._books.drop("shares", root)
+        self.book.drop_share(root)
         self._tree_path(root).unlink(missing_ok=True)
         return True
 
@@ -124,11 +122,11 @@ class Shop:
         found = 0
         for row in invoices:
             sale = read_sale_text(row.description) if row.is_paid else None
-            if sale is None or self._books.has_sale(row.payment_hash):
+            if sale is None or self.book.has_sale(row.payment_hash):
                 continue
             root, index, buyer = sale
             received, paid_at = row.received_msat or Msat(0), row.paid_at or 0
-            self._books.note_sale(Sale(row.payment_hash, root, index, buyer, received, paid_at))
+            self.book.note_sale(Sale(row.payment_hash, root, index, buyer, received, paid_at))
             found += 1
         return found
 

@@ -7,7 +7,9 @@ import msgspec
 
 from gossip.graph import Graph
 from node.stream.budget import Budget
+from node.stream.pace import DUST_LIMIT_SAT
 from node.stream.ports import Payment
+from node.stream.seller import Seller
 from wire import scid
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
@@ -36,8 +38,10 @@ class SellerFigures(msgspec.Struct, frozen=True, gc=False):
     bytes_per_second: int
     failures: int
     state: str
-    """`selling`, `away` (asked again soon) or `out` (never again, or until resumed)."""
+    """`selling`, `away` (asked again soon), `out` (until resumed), `expelled` or `cheated` (never again)."""
     problem: str
+    fraud_proof: str
+    """The file that proves that it cheated, if it did."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -57,6 +61,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The chunk from which reading ahead goes on."""
     ahead: int
     """How many chunks from there are bought without being asked for yet."""
+    window: int
+    """How many may be on the way at once."""
     price_msat: Msat
     """Of the next chunk, from the cheapest provider that sells."""
     spent_msat: Msat
@@ -74,6 +80,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     is_stopped: bool
     """Nothing more is bought until it is resumed: see `problem`."""
     is_complete: bool
+    delivered: str
+    """The file of a download, once it is whole and has its name."""
     problem: str
     """Why nothing is bought, or not as fast as it could be; empty if all is well."""
     price_note: str
@@ -101,3 +109,33 @@ def hops_of(payment: Payment, graph: Graph) -> tuple[Hop, ...]:
         alias = alias_of(graph, node_id)
         hops.append(Hop(node_id.hex(), alias, scid.text_of(ids[place]), fee_msat))
     return tuple(reversed(hops))
+
+
+def seller_figures(seller: Seller, graph: Graph, now: float) -> SellerFigures:
+    """A provider for people."""
+    return SellerFigures(
+        node_id=seller.manifest.provider.hex(),
+        alias=alias_of(graph, seller.manifest.provider),
+        price_msat=seller.price_msat,
+        chunks=seller.chunks,
+        bytes=seller.bytes,
+        paid_msat=Msat(seller.paid_msat),
+        fee_msat=Msat(seller.fee_msat),
+        on_the_way=seller.on_the_way,
+        bytes_per_second=int(seller.bytes_per_second),
+        failures=seller.failures,
+        state=seller.state(now),
+        problem=seller.problem,
+        fraud_proof=str(seller.proof or ""),
+    )
+
+
+def price_note(price_msat: Msat) -> str:
+    """What a price below the dust limit means, for the one who pays it; empty if it is not."""
+    if price_msat >= DUST_LIMIT_SAT * 1000:
+        return ""
+    return (
+        f"A chunk costs {price_msat / 1000:g} sat, less than the {DUST_LIMIT_SAT} sat that an output on "
+        "chain must have: while a payment is on its way, it stands on the word of the nodes that carry "
+        "it. If a channel closes just then, that one chunk's price may be lost to fees."
+    )

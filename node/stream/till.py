@@ -6,7 +6,7 @@ comes and goes. What was spent in the last hour is counted here, over all titles
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import trio
@@ -63,6 +63,15 @@ class Till:
         self._hour = self._hour.add(self._minute(), price_msat)
         return after
 
+    def count(self, price_msat: Msat) -> None:
+        """Set a price aside that was on its way before."""
+        self._hour = self._hour.add(self._minute(), price_msat)
+
+    def remember(self, spent: Iterable[tuple[int, int]]) -> None:
+        """What was spent before, as seconds since 1970 and msat."""
+        for seconds, msat in spent:
+            self._hour = self._hour.add(seconds // 60, msat)
+
     def release(self, spent: Spent, price_msat: Msat) -> Spent:
         """Nothing was paid after all."""
         self._hour = self._hour.add(self._minute(), -price_msat)
@@ -95,7 +104,14 @@ class Till:
                 why = reason.reason
                 log.debug("payment of chunk %d failed: %s", terms.index, why)
             await trio.sleep(self._patience.pause_seconds * 2**attempt)
-        raise ChunkNotPaid(terms.index, self._patience.payments, why)
+        raise ChunkNotPaid(terms.index, self._patience.payments, self._plainly(terms.price_msat, why))
+
+    def _plainly(self, price_msat: Msat, why: str) -> str:
+        """The reason of the last attempt, unless it is that we have no money there."""
+        spendable_msat = self._node.spendable_msat
+        if spendable_msat >= price_msat:
+            return why
+        return f"it costs {price_msat} msat, and the channels of this node can send {spendable_msat} msat now"
 
     def _minute(self) -> int:
         return int(self._clock() // 60)

@@ -3,7 +3,8 @@
 Whoever shows it reads bytes; what is not here yet is bought first, before anything else. Without
 a reader that waits, the chunks after the playhead are bought ahead, as many as the pace of
 reading asks for, or all of them for a download. Every chunk goes its whole way in one task: ask a
-provider, verify, pay, open, write. One loop decides which chunk is next, and who sells it.
+provider, verify, keep the ciphertext, pay, open, write. One loop decides which chunk is next, and
+who sells it.
 
 A failure that may pass sends a provider away for a while; what can only be meant sends it away
 for good. When none is left, or the budget is at its end, the title stops and says why; `resume`
@@ -11,46 +12,71 @@ tries again.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 import trio
 
-from node.stream.budget import Budget, OverBudget, Spent
-from node.stream.manifest import Manifest
-from node.stream.offer import Defrauded, InvalidOffer, open_chunk
-from node.stream.orders import Orders, PurchaseFailed
-from node.stream.pace import Pace
-from node.stream.ports import Node, Payment, Store
-from node.stream.seller import Seller, choose
-from node.stream.snapshot import Hop, SellerFigures, Snapshot, alias_of, hops_of
-from node.stream.till import Till
+from node.daemon.payments import Status
+from node.stream.bill import Bill
+from node.stream.budget import Budget, OverBudget
+from node.stream.chunk_map import ChunkMap
+from node.stream.demand import Demand
+from node.stream.fraud import keep_fraud
+from node.stream.manifest import InvalidManifest, Manifest
+from node.stream.messages import Reason
+from node.stream.offer import (
+    Defrauded,
+    InvalidOffer,
+    Offer,
+    OfferExpired,
+    OfferReused,
+    Terms,
+    WrongOffer,
+    open_chunk,
+)
+from node.stream.orders import Delivery, Orders, Patience, ProviderRefused, PurchaseFailed
+from node.stream.pace import Window
+from node.stream.ports import Node, Payment
+from node.stream.purchase_book import Purchase, Waste
+from node.stream.receipt import ChunkBought
+from node.stream.record import Record
+from node.stream.seller import Seller, choose, order_seconds
+from node.stream.snapshot import Hop, Snapshot, hops_of, price_note, seller_figures
+from node.stream.till import ChunkNotPaid, Gift, Till
 from wire.codec import DecodeError
-from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
 log = logging.getLogger("rill.stream")
 
-_MISSING, _COMING, _HERE = 0, 1, 2
-_ONE_MISSING = bytes([_MISSING])
-DUST_LIMIT_SAT = 354
-"""Below it, an HTLC has no output of its own on chain (BOLT 3, trimmed outputs)."""
+LOOK_AGAIN_SECONDS = 1.0
+"""How often a payment that was on its way when the node ended is looked at."""
 
 
 class TitleStopped(Exception):
     """The bytes asked for are not here, and nothing is bought until the title is resumed."""
 
 
-class ChunkBought(msgspec.Struct, frozen=True, gc=False):
-    """One chunk is paid, opened, verified and written."""
+class TooSlow(PurchaseFailed):
+    """Another provider would have brought the chunk by now."""
 
-    index: int
-    bytes: int
-    price_msat: Msat
-    fee_msat: Msat
-    seconds: float
-    route: tuple[Point, ...]
-    tries: int
+    def __init__(self, index: int, seconds: float) -> None:
+        self.index, self.seconds = index, seconds
+        super().__init__(f"chunk {index} was not here after {seconds:.0f} seconds")
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """What all titles of a node share."""
+
+    node: Node
+    orders: Orders
+    till: Till
+    patience: Patience
+    frauds: Path
+    """The directory of the proofs."""
+    clock: Callable[[], float] = time.time
 
 
 class Title:
@@ -58,38 +84,41 @@ class Title:
 
     def __init__(
         self,
-        node: Node,
-        orders: Orders,
-        till: Till,
+        desk: Desk,
         manifests: Sequence[Manifest],
-        store: Store,
+        record: Record,
         budget: Budget,
         *,
-        wants_all: bool = False,
-        window: int = 16,
+        window: Window | None = None,
         on_chunk: Callable[[ChunkBought], None] | None = None,
     ) -> None:
-        """All manifests are of one content, each by another provider; `wants_all` is a download."""
+        """All manifests are of one content, each by another provider."""
         assert manifests, "somebody must sell it"
-        self._node, self._orders, self._till, self._store = node, orders, till, store
+        self._desk, self.record = desk, record
         self.manifest, self.layout = manifests[0], manifests[0].layout
         assert all((each.root, each.layout) == (self.root, self.layout) for each in manifests)
         self._sellers = [Seller(manifest) for manifest in manifests]
-        self._budget, self._wants_all, self._window = budget, wants_all, window
-        self._on_chunk = on_chunk
-        self._chunks = bytearray(self.layout.chunk_count)
-        self._here = 0
-        self._readers: list[range] = []
-        self._playhead = 0
-        self._pace = Pace()
-        self._reserved = Spent()
-        self._paid_msat = self._fee_msat = 0
+        self._chunks = ChunkMap(self.layout.chunk_count)
+        self._demand = Demand(self.layout)
+        self._window, self._on_chunk = window or Window(), on_chunk
+        self._bill = self._opened(budget)
         self._route: tuple[Hop, ...] = ()
-        self._is_paused = False
+        self._is_paused = self._is_stopped = False
         self._problem = ""
-        self._is_stopped = False
+        self.failure: Exception | None = None
+        self.delivered: Path | None = None
         self._version = 0
         self._changed = trio.Event()
+
+    def _opened(self, budget: Budget) -> Bill:
+        """The bill of what was bought before, whose chunks are here."""
+        paid_msat = fee_msat = 0
+        for purchase in self.record.purchases(self.layout.chunk_size):
+            self._chunks.arrive(purchase.chunk)
+            paid_msat, fee_msat = paid_msat + purchase.price_msat, fee_msat + purchase.fee_msat
+        for waste in self.record.wasted():
+            paid_msat, fee_msat = paid_msat + waste.price_msat, fee_msat + waste.fee_msat
+        return Bill(self._desk.till, budget, paid_msat, fee_msat)
 
     # --- what its user may ask
 
@@ -101,7 +130,12 @@ class Title:
     @property
     def is_complete(self) -> bool:
         """Whether every chunk is here."""
-        return self._here == self.layout.chunk_count
+        return self._chunks.is_complete
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing is bought until it is resumed; `failure` is why."""
+        return self._is_stopped
 
     async def read(self, offset: int, size: int) -> bytes:
         """The bytes from `offset` on, as many as asked for or as there are to the end.
@@ -117,23 +151,26 @@ class Title:
             return b""
         chunk_size = self.layout.chunk_size
         wanted = range(offset // chunk_size, (offset + size - 1) // chunk_size + 1)
-        self._playhead = wanted.start
-        self._readers.append(wanted)
+        self._demand.wait_for(wanted)
         self._note()
         try:
-            while not self._has(wanted):
+            while not self._chunks.has(wanted):
                 if self._is_stopped:
                     raise TitleStopped(self._problem)
                 await self._changed.wait()
         finally:
-            self._readers.remove(wanted)
-        self._pace.note(size, trio.current_time())
-        return self._store.read(offset, size)
+            self._demand.leave(wanted)
+        self._demand.pace.note(size, trio.current_time())
+        return self.record.read(offset, size)
 
     def prefer(self, offset: int) -> None:
         """The viewer is there now, or is about to be: buy ahead from this byte on."""
-        last = self.layout.chunk_count - 1
-        self._playhead = max(0, min(offset // self.layout.chunk_size, last))
+        self._demand.prefer(offset)
+        self._note()
+
+    def want_all(self) -> None:
+        """From now on this is a download too."""
+        self._demand.wants_all = True
         self._note()
 
     def pause(self) -> None:
@@ -144,14 +181,24 @@ class Title:
     def resume(self) -> None:
         """Go on after `pause`, or try again after a stop, with the providers that were given up too."""
         self._is_paused = self._is_stopped = False
-        self._problem = ""
+        self._problem, self.failure = "", None
         for seller in self._sellers:
             seller.pardon()
         self._note()
 
+    def stop(self, problem: str) -> None:
+        """Buy nothing more until it is resumed, and say why."""
+        self._is_stopped, self._problem = True, problem
+        self._note()
+
+    def deliver(self, path: Path) -> None:
+        """The download is whole and has its name."""
+        self.delivered = path
+        self._note()
+
     def allow(self, budget: Budget) -> None:
         """Change what may be spent; goes on if the old budget was what stopped it."""
-        self._budget = budget
+        self._bill.budget = budget
         self.resume()
 
     async def wait_changed(self, version: int) -> Snapshot:
@@ -160,119 +207,208 @@ class Title:
             await self._changed.wait()
         return self.snapshot()
 
+    async def wait_until_delivered(self) -> None:
+        """Return once a download has its name, or the title has stopped."""
+        while self.delivered is None and not self._is_stopped:
+            await self._changed.wait()
+
     # --- buying
 
     async def run(self) -> None:
         """Buy until everything is here."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.record.run)
+            self._recover(nursery)
             while not self.is_complete:
                 changed = self._changed
                 self._start_due(nursery)
                 with trio.move_on_after(self._seconds_to_next_try()):
                     await changed.wait()
+            self.record.sync()
+            nursery.cancel_scope.cancel()
 
     def _start_due(self, nursery: trio.Nursery) -> None:
         """Begin to buy as many chunks as are wanted and as there is room for."""
-        while not self._is_paused and not self._is_stopped and self._on_the_way() < self._window:
-            index = self._next_wanted()
-            if index is None:
+        now, window = trio.current_time(), self._window.size(self.layout.chunk_size, self._price_msat())
+        while not self._is_paused and not self._is_stopped and self._on_the_way() < window:
+            wanted = self._demand.next_wanted(self._chunks, self._slowest(), now)
+            if wanted is None:
                 return
-            seller = choose(self._sellers, trio.current_time(), self._window)
+            index, is_urgent = wanted
+            seller = choose(self._sellers, index, now, window, is_urgent=is_urgent)
             if seller is None:
                 if all(seller.is_out for seller in self._sellers):
-                    self._stop(_reasons(self._sellers))
+                    self.stop(_reasons(self._sellers))
                 return
             try:
-                price_msat = seller.manifest.price_of(index)
-                self._reserved = self._till.reserve(self._reserved, self._budget, price_msat)
+                self._bill.reserve(seller.manifest.price_of(index))
             except OverBudget as over:
-                self._stop(str(over))
+                self.failure = over
+                self.stop(str(over))
                 return
-            self._chunks[index] = _COMING
+            self._chunks.come(index)
             seller.on_the_way += 1
             nursery.start_soon(self._buy, index, seller)
 
-    def _next_wanted(self) -> int | None:
-        """The chunk that is missed most: by a reader, then ahead of the playhead, then anywhere."""
-        for wanted in self._readers:
-            found = self._first_missing(wanted.start, wanted.stop)
-            if found is not None:
-                return found
-        if self._wants_all:
-            after = self._first_missing(self._playhead, len(self._chunks))
-            return self._first_missing(0, self._playhead) if after is None else after
-        return self._first_missing(self._playhead, self._playhead + self._ahead())
-
-    def _first_missing(self, start: int, stop: int) -> int | None:
-        found = self._chunks.find(_ONE_MISSING, start, stop)
-        return None if found < 0 else found
-
-    def _ahead(self) -> int:
-        """How many chunks after the playhead the pace of reading asks for."""
-        slowest = max(seller.seconds for seller in self._sellers)
-        return self._pace.ahead_chunks(self.layout.chunk_size, slowest, trio.current_time())
-
     def _on_the_way(self) -> int:
-        return sum(seller.on_the_way for seller in self._sellers)
+        return sum(seller.on_the_way - seller.stuck for seller in self._sellers)
+
+    def _slowest(self) -> float:
+        return max(seller.seconds for seller in self._sellers)
+
+    def _price_msat(self) -> Msat:
+        """Of the next chunk, from the cheapest that sells."""
+        selling = [seller.price_msat for seller in self._sellers if not seller.is_out]
+        return min(selling, default=self.manifest.price_msat)
 
     def _seconds_to_next_try(self) -> float:
         now = trio.current_time()
-        pauses = [seller.ready_at - now for seller in self._sellers if not seller.is_out]
-        return min((pause for pause in pauses if pause > 0), default=float("inf"))
+        times = [seller.ready_at for seller in self._sellers if not seller.is_out]
+        times += [at for seller in self._sellers for at in seller.lacking.values()]
+        return min((at - now for at in times if at > now), default=float("inf"))
 
     async def _buy(self, index: int, seller: Seller) -> None:
         """One chunk's whole way; whatever ends it is noted with its seller or with the title."""
+        began, price_msat = trio.current_time(), seller.manifest.price_of(index)
+        payment: Payment | None = None
         try:
-            await self._buy_from(index, seller)
-        except PurchaseFailed as failed:
-            seller.blame(str(failed), trio.current_time())
-        except (InvalidOffer, DecodeError, Defrauded) as meant:
-            log.warning("provider %s: %s", seller.manifest.provider.hex(), meant)
-            seller.expel(str(meant))
+            delivery = await self._order(index, seller)
+            payment = await self._pay(index, seller, delivery)
+            self._open(seller, delivery.offer, delivery.ciphertext, payment)
+            self._window.grow()
+            seconds = trio.current_time() - began
+            seller.praise(seconds, self.layout.chunk_bytes(index))
+            if self._on_chunk is not None:
+                self._on_chunk(_bought(self.layout.chunk_bytes(index), delivery, payment, seconds))
+        except WrongOffer as wrong:
+            self.failure = wrong
+            await self._ask_price_again(seller, wrong)
+        except (PurchaseFailed, OfferExpired, InvalidOffer, DecodeError, Defrauded) as failure:
+            self._blame(index, seller, failure)
         except OSError as error:
-            self._stop(f"what was bought cannot be kept: {error.strerror or error}")
+            self.failure = error
+            self.stop(f"what was bought cannot be kept: {error.strerror or error}")
         finally:
+            if payment is None:
+                self._bill.release(price_msat)
             seller.on_the_way -= 1
-            if self._chunks[index] == _COMING:
-                self._chunks[index] = _MISSING
+            self._chunks.miss(index)
             self._note()
 
-    async def _buy_from(self, index: int, seller: Seller) -> None:
-        began, manifest = trio.current_time(), seller.manifest
-        try:
-            delivery = await self._orders.chunk(manifest, index)
-            payment = await self._till.pay(delivery.offer, self._budget.fee_per_chunk_msat)
-        except BaseException:
-            self._reserved = self._till.release(self._reserved, manifest.price_of(index))
-            raise
-        self._account(seller, payment)
-        chunk = open_chunk(delivery.offer, delivery.ciphertext, payment.preimage)
-        self._store.write(self.layout.offset(index), chunk)
-        self._chunks[index] = _HERE
-        self._here += 1
-        seconds = trio.current_time() - began
-        seller.praise(seconds)
-        seller.chunks += 1
-        seller.bytes += len(chunk)
-        if self._on_chunk is not None:
-            price, fee, route = payment.amount_msat, payment.fee_msat, payment.route
-            self._on_chunk(ChunkBought(index, len(chunk), price, fee, seconds, route, delivery.tries))
+    def _blame(self, index: int, seller: Seller, failure: Exception) -> None:
+        """Send a seller away, for a while or for good."""
+        now, text = trio.current_time(), str(failure)
+        if isinstance(failure, ProviderRefused) and failure.reason is Reason.NOT_HERE_YET:
+            seller.lacks(index, now)
+            return
+        self.failure = failure
+        if isinstance(failure, ChunkNotPaid):
+            self._window.shrink()
+        if isinstance(failure, PurchaseFailed | OfferExpired):
+            seller.blame(text, now)
+            return
+        log.warning("provider %s: %s", seller.manifest.provider.hex(), text)
+        if isinstance(failure, Defrauded):
+            proof = keep_fraud(self._desk.frauds, failure.evidence)
+            seller.expel(f"{text}; the proof is in {proof}", proof)
+        else:
+            seller.expel(text)
 
-    def _account(self, seller: Seller, payment: Payment) -> None:
-        """The money is gone, whatever the key opens."""
-        self._paid_msat += payment.amount_msat
-        self._fee_msat += payment.fee_msat
-        seller.paid_msat += payment.amount_msat
-        seller.fee_msat += payment.fee_msat
-        if payment.route:
-            self._route = hops_of(payment, self._node.graph)
+    async def _order(self, index: int, seller: Seller) -> Delivery:
+        limit = order_seconds(seller, self._sellers, trio.current_time())
+        with trio.move_on_after(limit):
+            return await self._desk.orders.chunk(seller.manifest, index)
+        raise TooSlow(index, limit)
 
-    def _stop(self, problem: str) -> None:
-        self._is_stopped, self._problem = True, problem
+    async def _pay(self, index: int, seller: Seller, delivery: Delivery) -> Payment:
+        """Pay, keeping what is paid for until it is entered; if no key comes, let others sell the chunk."""
+        terms, desk = delivery.offer.terms, self._desk
+        state = desk.node.payment(terms.payment_hash)
+        if state is not None and state.status is not Status.FAILED:
+            # looked at before sealing, which must not replace what this hash has paid for
+            raise OfferReused(index)
+        self.record.seal(delivery.offer, delivery.ciphertext)
+        failure: PurchaseFailed | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_for_key, index, seller)
+            try:
+                payment = await desk.till.pay(delivery.offer, self._bill.budget.fee_per_chunk_msat)
+            except PurchaseFailed as failed:
+                failure = failed
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            self.record.drop(terms.payment_hash)
+            raise failure
+        return payment
+
+    async def _watch_for_key(self, index: int, seller: Seller) -> None:
+        """Once a payment has been on its way for long, let others sell its chunk."""
+        await trio.sleep(self._desk.patience.reveal_seconds)
+        seller.stuck += 1
+        seller.problem = f"the key of chunk {index} does not come, though its payment is on its way"
+        self._chunks.miss(index)
         self._note()
+        try:
+            await trio.sleep_forever()
+        finally:
+            seller.stuck -= 1
 
-    def _has(self, wanted: range) -> bool:
-        return self._chunks.count(_HERE, wanted.start, wanted.stop) == len(wanted)
+    def _open(self, seller: Seller | None, offer: Offer, ciphertext: bytes, payment: Payment) -> None:
+        """The money is gone: have the chunk, unless it came from somebody else meanwhile.
+
+        Raises:
+            Defrauded: it is not the chunk that was signed.
+            OSError: it cannot be written; its ciphertext is still kept.
+        """
+        terms = offer.terms
+        self._bill.settle(payment)
+        if seller is not None:
+            seller.paid_msat += payment.amount_msat
+            seller.fee_msat += payment.fee_msat
+        if payment.route:
+            self._route = hops_of(payment, self._desk.node.graph)
+        try:
+            chunk = open_chunk(offer, ciphertext, payment.preimage)
+        except Defrauded:
+            self._waste(terms, payment)
+            raise
+        if self._chunks.is_here(terms.index):
+            self._waste(terms, payment)
+            return
+        self.record.write(self.layout.offset(terms.index), chunk)
+        self.record.enter(self._purchase(terms, payment), terms.payment_hash)
+        self._chunks.arrive(terms.index)
+
+    def _purchase(self, terms: Terms, payment: Payment) -> Purchase:
+        return Purchase(
+            terms.index,
+            terms.provider,
+            payment.amount_msat,
+            payment.fee_msat,
+            int(self._desk.clock()),
+            terms.subtree_hash,
+            b"".join(terms.proof),
+        )
+
+    def _waste(self, terms: Terms, payment: Payment) -> None:
+        now = int(self._desk.clock())
+        waste = Waste(terms.payment_hash, terms.provider, payment.amount_msat, payment.fee_msat, now)
+        self.record.enter_waste(waste)
+        self.record.drop(terms.payment_hash)
+
+    async def _ask_price_again(self, seller: Seller, wrong: WrongOffer) -> None:
+        """A provider may change its price: ask for its new manifest, and let the budget decide."""
+        try:
+            fresh = await self._desk.orders.manifest(seller.manifest.provider, self.root)
+        except (PurchaseFailed, InvalidManifest, DecodeError) as failure:
+            seller.blame(str(failure), trio.current_time())
+            return
+        if fresh.layout != self.layout or fresh.raw == seller.manifest.raw:
+            seller.expel(str(wrong))
+            return
+        log.info("provider %s changed its price: %s", fresh.provider.hex(), wrong)
+        seller.manifest = fresh
+        seller.problem = f"its price changed to {fresh.price_msat} msat"
 
     def _note(self) -> None:
         """Something changed: wake the loop, the readers and whoever shows it."""
@@ -280,14 +416,53 @@ class Title:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
+    # --- after a crash
+
+    def _recover(self, nursery: trio.Nursery) -> None:
+        """Take up what was about to be paid, or was paid and not entered, when the node ended."""
+        for offer, ciphertext in self.record.sealed():
+            terms = offer.terms
+            state = self._desk.node.payment(terms.payment_hash)
+            if terms.root != self.root or terms.layout != self.layout:
+                continue
+            if state is None or state.status is Status.FAILED:
+                self.record.drop(terms.payment_hash)
+                continue
+            self._bill.reserve_again(terms.price_msat)
+            self._chunks.come(terms.index)
+            nursery.start_soon(self._open_later, offer, ciphertext)
+
+    async def _open_later(self, offer: Offer, ciphertext: bytes) -> None:
+        """Open what was paid before the crash, once its payment is decided."""
+        terms = offer.terms
+        while True:
+            state = self._desk.node.payment(terms.payment_hash)
+            if state is None or state.status is not Status.PENDING:
+                break
+            await trio.sleep(LOOK_AGAIN_SECONDS)
+        try:
+            if state is None or state.payment_preimage is None:
+                self._bill.release(terms.price_msat)
+                self.record.drop(terms.payment_hash)
+                return
+            paid = Gift(state.payment_preimage, terms.price_msat, state.fee_msat)
+            self._open(None, offer, ciphertext, paid)
+        except Defrauded as fraud:
+            keep_fraud(self._desk.frauds, fraud.evidence)
+        except OSError as error:
+            self.stop(f"what was bought cannot be kept: {error.strerror or error}")
+        finally:
+            self._chunks.miss(terms.index)
+            self._note()
+
     # --- showing
 
     def snapshot(self) -> Snapshot:
         """The title as it stands now."""
-        layout, now = self.layout, trio.current_time()
-        selling = [seller.price_msat for seller in self._sellers if not seller.is_out]
-        price_msat = min(selling, default=self.manifest.price_msat)
+        layout, now, bill, chunks = self.layout, trio.current_time(), self._bill, self._chunks
+        price_msat = self._price_msat()
         away = [seller.problem for seller in self._sellers if seller.problem]
+        graph = self._desk.node.graph
         return Snapshot(
             version=self._version,
             root=self.root.hex(),
@@ -295,62 +470,32 @@ class Title:
             length=layout.length,
             chunk_size=layout.chunk_size,
             chunk_count=layout.chunk_count,
-            chunks_bought=self._here,
-            bought=tuple(runs_of(self._chunks)),
-            on_the_way=tuple(index for index, state in enumerate(self._chunks) if state == _COMING),
-            playhead=self._playhead,
-            ahead=self._ahead(),
+            chunks_bought=chunks.here,
+            bought=tuple(chunks.runs()),
+            on_the_way=tuple(chunks.coming()),
+            playhead=self._demand.playhead,
+            ahead=self._demand.ahead(self._slowest(), now),
+            window=self._window.size(layout.chunk_size, price_msat),
             price_msat=price_msat,
-            spent_msat=Msat(self._paid_msat),
-            fee_msat=Msat(self._fee_msat),
-            reserved_msat=Msat(self._reserved.msat - self._paid_msat),
-            left_msat=Msat(self._budget.per_title_msat - self._reserved.msat),
-            budget=self._budget,
-            providers=tuple(self._figures(seller, now) for seller in self._sellers),
+            spent_msat=bill.paid_msat,
+            fee_msat=bill.fee_msat,
+            reserved_msat=bill.reserved_msat,
+            left_msat=bill.left_msat,
+            budget=bill.budget,
+            providers=tuple(seller_figures(seller, graph, now) for seller in self._sellers),
             route=self._route,
             is_paused=self._is_paused,
             is_stopped=self._is_stopped,
             is_complete=self.is_complete,
+            delivered=str(self.delivered or ""),
             problem=self._problem or "; ".join(away),
             price_note=price_note(price_msat),
         )
 
-    def _figures(self, seller: Seller, now: float) -> SellerFigures:
-        return SellerFigures(
-            node_id=seller.manifest.provider.hex(),
-            alias=alias_of(self._node.graph, seller.manifest.provider),
-            price_msat=seller.price_msat,
-            chunks=seller.chunks,
-            bytes=seller.bytes,
-            paid_msat=Msat(seller.paid_msat),
-            fee_msat=Msat(seller.fee_msat),
-            on_the_way=seller.on_the_way,
-            bytes_per_second=int(seller.bytes_per_second),
-            failures=seller.failures,
-            state=seller.state(now),
-            problem=seller.problem,
-        )
 
-
-def runs_of(chunks: bytearray) -> list[tuple[int, int]]:
-    """The runs of chunks that are here, each from its first to the one after its last."""
-    runs, start, here = list[tuple[int, int]](), 0, bytes([_HERE])
-    while (first := chunks.find(here, start)) >= 0:
-        rest = chunks[first:].lstrip(here)
-        start = len(chunks) - len(rest)
-        runs.append((first, start))
-    return runs
-
-
-def price_note(price_msat: Msat) -> str:
-    """What a price below the dust limit means, for the one who pays it; empty if it is not."""
-    if price_msat >= DUST_LIMIT_SAT * 1000:
-        return ""
-    return (
-        f"A chunk costs {price_msat / 1000:g} sat, less than the {DUST_LIMIT_SAT} sat that an output on "
-        "chain must have: while a payment is on its way, it stands on the word of the nodes that carry "
-        "it. If a channel closes just then, that one chunk's price may be lost to fees."
-    )
+def _bought(size: int, delivery: Delivery, payment: Payment, seconds: float) -> ChunkBought:
+    index, amount_msat = delivery.offer.terms.index, payment.amount_msat
+    return ChunkBought(index, size, amount_msat, payment.fee_msat, seconds, payment.route, delivery.tries)
 
 
 def _reasons(sellers: Sequence[Seller]) -> str:

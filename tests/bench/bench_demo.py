@@ -16,7 +16,7 @@ from node.lab.account import Account
 from node.lab.demo import play
 from node.lab.plan import Plan
 from node.stream.manifest import Manifest
-from node.stream.title import ChunkBought
+from node.stream.receipt import ChunkBought
 from tests.bench.disk import temporary_files_on_disk
 from tests.bench.harness import Report
 from wire.crypto.aead import Aead, xchacha_open, xchacha_seal

@@ -5,7 +5,7 @@ up the invoice and hands over the preimage.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -39,6 +39,14 @@ class JoinedPayment:
     short_channel_ids: tuple[int, ...] = (1,)
 
 
+@dataclass(frozen=True)
+class JoinedState:
+    status: Status
+    payment_preimage: bytes | None
+    amount_msat: Msat
+    fee_msat: Msat
+
+
 @dataclass
 class JoinedNode:
     """A node that is joined to another one."""
@@ -49,6 +57,7 @@ class JoinedNode:
     handlers: dict[int, CustomHandler] = field(default_factory=dict)
     settled: list[SettledCallback] = field(default_factory=list)
     payments: list[bytes] = field(default_factory=list)
+    states: dict[bytes, JoinedState] = field(default_factory=dict)
     spendable_msat: Msat = Msat(10**12)
     graph: Graph = field(default_factory=Graph)
     failures: int = 0
@@ -58,6 +67,9 @@ class JoinedNode:
     """Whether what we send finds no connection."""
     bend: Callable[[int, bytes], bytes | None] = lambda _, payload: payload
     """What becomes of a payload that is sent; None loses it."""
+
+    on_offered: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """Awaited while a payment is on its way, before the payee hears of it."""
 
     def __post_init__(self) -> None:
         self.node_id = secp256k1.point_of(self.secret)
@@ -115,13 +127,25 @@ class JoinedNode:
         if payment_hash in self.payments:
             raise AlreadyPaid(payment_hash, Status.COMPLETE)
         self.payments.append(payment_hash)
+        self.states[payment_hash] = JoinedState(Status.PENDING, None, amount_msat, Msat(0))
+        await self.on_offered()
         assert self.other is not None
         assert payee == self.other.node_id
         invoice = self.other.invoices[payment_hash]
         assert (payment_secret, amount_msat) == (invoice.payment_secret, invoice.amount_msat)
+        self.complete(payment_hash)
+        return JoinedPayment(invoice.preimage, amount_msat, Msat(0), (payee,))
+
+    def complete(self, payment_hash: bytes) -> None:
+        """A payment that is on its way arrives, and its preimage comes back."""
+        assert self.other is not None
+        invoice, amount_msat = self.other.invoices[payment_hash], self.states[payment_hash].amount_msat
         for callback in self.other.settled:
             callback(payment_hash, amount_msat)
-        return JoinedPayment(invoice.preimage, amount_msat, Msat(0), (payee,))
+        self.states[payment_hash] = JoinedState(Status.COMPLETE, invoice.preimage, amount_msat, Msat(0))
+
+    def payment(self, payment_hash: bytes) -> JoinedState | None:
+        return self.states.get(payment_hash)
 
 
 @asynccontextmanager

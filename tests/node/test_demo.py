@@ -15,7 +15,7 @@ import pytest
 from node.cli.main import run
 from node.cli.screen import Screen
 from node.lab.network import NAMES, running_network
-from node.stream.title import ChunkBought
+from node.stream.receipt import ChunkBought
 from wire.units import Sat, msat
 
 

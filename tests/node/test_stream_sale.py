@@ -1,8 +1,10 @@
 """A provider and a viewer, joined: a whole content is bought, and what goes wrong ends well."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -12,6 +14,8 @@ import trio.testing
 from node.stream import messages
 from node.stream.budget import Budget, OverBudget
 from node.stream.content import ContentChanged
+from node.stream.library import Library, NobodySells
+from node.stream.link import Address, Link
 from node.stream.manifest import Manifest, ManifestNotSigned
 from node.stream.merkle import BLOCK_BYTES, EmptyContent, Layout
 from node.stream.messages import Reason, Refusal, RequestChunk
@@ -30,10 +34,11 @@ from node.stream.offer import (
     seal_chunk,
 )
 from node.stream.orders import NoAnswer, Patience, ProviderRefused
+from node.stream.pace import Window
 from node.stream.provider import Policy, Provider
+from node.stream.receipt import ChunkBought
+from node.stream.seller import MOST_STRIKES
 from node.stream.till import ChunkNotPaid
-from node.stream.title import ChunkBought
-from node.stream.viewer import Viewer
 from tests.node.joined import JoinedNode, joined
 from tests.node.test_stream_merkle import content_of
 from wire.crypto import secp256k1
@@ -68,32 +73,47 @@ class Shop:
     alice: JoinedNode
     eric: JoinedNode
     provider: Provider
-    viewer: Viewer
+    library: Library
     source: Memory
     manifest: Manifest
-    sink: Memory
+    directory: Path
     now: list[float]
-    bought: list[ChunkBought] = field(default_factory=list)
+    bought: list[ChunkBought]
+
+    @property
+    def address(self) -> Address:
+        return Address(self.eric.node_id, "127.0.0.1", 9735)
+
+    @property
+    def link(self) -> Link:
+        return Link(self.manifest.root, (self.address,))
 
     async def buy(self, budget: Budget = AMPLE, window: int = 4) -> bytes:
-        receipt = await self.viewer.buy(
-            self.manifest, self.sink, budget, window=window, on_chunk=self.bought.append
-        )
-        assert list(receipt.chunks) == self.bought
-        return bytes(self.sink.content)
+        out = self.directory / "copy"
+        title = await self.library.open(self.link, budget, out=out, window=Window(window))
+        await title.wait_until_delivered()
+        if title.is_stopped:
+            assert title.failure is not None
+            raise title.failure
+        return out.read_bytes()
 
 
 @asynccontextmanager
 async def shop(length: int = LENGTH, chunk_size: int = BLOCK_BYTES, **policy: int) -> AsyncIterator[Shop]:
     now = [1_700_000_000.0]
-    async with joined() as (alice, eric, nursery):
-        provider = Provider(eric, Policy(**policy), clock=lambda: now[0])
-        patience = Patience(silence_seconds=1, requests=3, payments=3)
-        viewer = Viewer(alice, patience, clock=lambda: now[0])
-        nursery.start_soon(provider.serve)
-        source = Memory(bytearray(content_of(length)))
-        manifest = await provider.publish(source, title="A film", price_msat=PRICE, chunk_size=chunk_size)
-        yield Shop(alice, eric, provider, viewer, source, manifest, Memory(bytearray(length)), now)
+    with ExitStack() as kept:
+        async with joined() as (alice, eric, nursery):
+            provider = Provider(eric, Policy(**policy), clock=lambda: now[0])
+            patience = Patience(silence_seconds=1, requests=3, payments=3)
+            directory, bought = Path(kept.enter_context(TemporaryDirectory())), list[ChunkBought]()
+            library = Library(
+                alice, directory / "library", patience, clock=lambda: now[0], on_chunk=bought.append
+            )
+            await nursery.start(library.run)
+            nursery.start_soon(provider.serve)
+            source = Memory(bytearray(content_of(length)))
+            manifest = await provider.publish(source, title="A film", price_msat=PRICE, chunk_size=chunk_size)
+            yield Shop(alice, eric, provider, library, source, manifest, directory, now, bought)
 
 
 def on_type(type: int, change: Callable[[bytes], bytes | None]) -> Callable[[int, bytes], bytes | None]:
@@ -107,7 +127,7 @@ async def test_a_content_is_bought_chunk_by_chunk(
     length: int, chunk_size: int, autojump_clock: object
 ) -> None:
     async with shop(length, chunk_size) as deal:
-        assert await deal.viewer.fetch_manifest(deal.eric.node_id, deal.manifest.root) == deal.manifest
+        assert await deal.library.orders.manifest(deal.eric.node_id, deal.manifest.root) == deal.manifest
         assert await deal.buy() == deal.source.content
         count = deal.manifest.layout.chunk_count
         assert sorted(chunk.index for chunk in deal.bought) == list(range(count))
@@ -169,10 +189,10 @@ async def test_an_unpaid_chunk_is_sent_again_but_not_forever(autojump_clock: obj
 async def test_refusals_say_why(autojump_clock: object) -> None:
     async with shop() as deal:
         with pytest.raises(ProviderRefused) as caught:
-            await deal.viewer.fetch_manifest(deal.eric.node_id, bytes(32))
+            await deal.library.orders.manifest(deal.eric.node_id, bytes(32))
         assert caught.value.reason is Reason.UNKNOWN_CONTENT
         deal.manifest = msgspec.structs.replace(deal.manifest, root=bytes(32))
-        with pytest.raises(ProviderRefused):
+        with pytest.raises(NobodySells, match="unknown content"):
             await deal.buy()
         assert not deal.alice.payments
 
@@ -215,7 +235,7 @@ async def test_a_purchase_survives_the_connection(autojump_clock: object) -> Non
     async with shop() as deal:
         calls: list[float] = []
 
-        async def call_again(provider: bytes) -> None:
+        async def call_again(node_id: bytes, host: str, port: int) -> None:
             calls.append(trio.current_time())
             deal.alice.is_cut = False
             await trio.lowlevel.checkpoint()
@@ -224,8 +244,7 @@ async def test_a_purchase_survives_the_connection(autojump_clock: object) -> Non
             deal.alice.is_cut = True
             deal.eric.bend = lambda _, payload: payload
 
-        patience = Patience(silence_seconds=1)
-        deal.viewer = Viewer(deal.alice, patience, call=call_again, clock=lambda: deal.now[0])
+        deal.alice.connect = call_again  # type: ignore[method-assign]
         deal.eric.bend = on_type(messages.CIPHERTEXT, lose)
         assert await deal.buy() == deal.source.content
         assert calls
@@ -246,12 +265,13 @@ async def test_a_queue_that_moves_is_waited_for(autojump_clock: object) -> None:
 
 
 async def test_silence_ends_the_purchase(autojump_clock: object) -> None:
-    async with shop() as deal:
-        deal.eric.bend = lambda *_: None
+    async with shop(resends=99) as deal:
+        deal.eric.bend = on_type(messages.OFFER, lambda _: None)
         with pytest.raises(NoAnswer):
             await deal.buy()
+        deal.eric.bend = lambda *_: None
         with pytest.raises(NoAnswer):
-            await deal.viewer.fetch_manifest(deal.eric.node_id, deal.manifest.root)
+            await deal.library.orders.manifest(deal.eric.node_id, deal.manifest.root)
 
 
 async def test_a_payment_without_a_route_is_tried_again(autojump_clock: object) -> None:
@@ -266,7 +286,7 @@ async def test_payments_that_never_go_through_end_the_purchase(autojump_clock: o
         with pytest.raises(ChunkNotPaid) as caught:
             await deal.buy(window=1)
         assert caught.value.why == "no route just now"
-        assert deal.alice.failed == 3
+        assert deal.alice.failed == 3 * MOST_STRIKES
         assert not deal.alice.payments
 
 
@@ -329,7 +349,7 @@ async def test_a_forged_manifest_is_refused(autojump_clock: object) -> None:
     async with shop() as deal:
         deal.eric.bend = on_type(messages.MANIFEST, lambda payload: payload.replace(b"A film", b"A fish"))
         with pytest.raises(ManifestNotSigned):
-            await deal.viewer.fetch_manifest(deal.eric.node_id, deal.manifest.root)
+            await deal.library.orders.manifest(deal.eric.node_id, deal.manifest.root)
 
 
 async def test_a_provider_that_sells_rubbish_convicts_itself(
@@ -366,11 +386,14 @@ async def test_an_hour_later_there_is_money_again(autojump_clock: object) -> Non
     async with shop(length=2 * BLOCK_BYTES) as deal:
         budget = msgspec.structs.replace(AMPLE, per_hour_msat=Msat(2 * PRICE))
         await deal.buy(budget, window=1)
+        source = Memory(bytearray(b"another film"))
+        deal.manifest = await deal.provider.publish(
+            source, title="Another", price_msat=PRICE, chunk_size=BLOCK_BYTES
+        )
         with pytest.raises(OverBudget):
             await deal.buy(budget, window=1)
         deal.now[0] += 3600
-        deal.bought.clear()
-        await deal.buy(budget, window=1)
+        assert await deal.buy(budget, window=1) == source.content
 
 
 async def test_a_stranger_cannot_answer_for_the_provider(autojump_clock: object) -> None:
@@ -387,7 +410,7 @@ async def test_a_stranger_cannot_answer_for_the_provider(autojump_clock: object)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(meddle)
             with pytest.raises(NoAnswer):
-                await deal.viewer.fetch_manifest(deal.eric.node_id, deal.manifest.root)
+                await deal.library.orders.manifest(deal.eric.node_id, deal.manifest.root)
 
 
 async def test_a_buyer_that_floods_is_not_heard(autojump_clock: object) -> None:
