@@ -8,7 +8,6 @@ from htlc.channel import Channel
 from htlc.ladder import Htlc
 from wire.bitcoin.tx import Transaction, TxIn, TxOut
 from wire.codec import Message
-from wire.units import Sat
 
 
 class Save(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +59,7 @@ class FundInput(msgspec.Struct, frozen=True, gc=False):
     """An input that we shall sign ourselves once the wallet has added its own."""
 
     txin: TxIn
-    value_sat: Sat
+    spent: TxOut
     witness_weight: int
 
 

@@ -32,6 +32,7 @@ from htlc.transactions import (
     htlc_success_witness,
     htlc_timeout_witness,
 )
+from wire.bitcoin.script import p2wsh
 from wire.bitcoin.sighash import p2wpkh_script_code, segwit_v0_sighash, witness_signature
 from wire.bitcoin.tx import REPLACEABLE_SEQUENCE, OutPoint, Transaction, TxIn, TxOut
 from wire.crypto import secp256k1
@@ -247,7 +248,8 @@ def funded_stage(scene: Scene, outputs: Sequence[Output], feerate_per_kw: int) -
         witness = _stage_witness(scene, second, signature, second.sighash_for_owner, output)
         txin = TxIn(output.outpoint, 1, witness)
         weight = len(txin.serialize_witness()) + _LONGER_SIGNATURE
-        inputs.append(FundInput(TxIn(output.outpoint, 1), output.value_sat, weight))
+        spent = TxOut(output.value_sat, p2wsh(second.witness_script))
+        inputs.append(FundInput(TxIn(output.outpoint, 1), spent, weight))
         paid.append(second.tx.outputs[0])
     value_sat = sum(output.value_sat for output in outputs)
     unsigned = Transaction(2, tuple([each.txin for each in inputs]), tuple(paid))
@@ -309,7 +311,6 @@ def child_of(
     if outpoint is None:
         return None
     script = anchor(channel.charter.basepoints.local.funding_pubkey)
-    value_sat = commitment.outputs[outpoint.index].value_sat
     witness = one_key_witness(script, _SIGNATURE)
     witness_weight = len(TxIn(outpoint, 0, witness).serialize_witness()) + _LONGER_SIGNATURE
     weight = 4 * (10 + 41) + witness_weight + _WALLET_WEIGHT
@@ -317,7 +318,7 @@ def child_of(
     also_pay_sat = fee_for(commitment.weight, rate) - paid_sat
     if also_pay_sat <= 0:
         return None
-    child_input = FundInput(TxIn(outpoint), value_sat, witness_weight)
+    child_input = FundInput(TxIn(outpoint), commitment.outputs[outpoint.index], witness_weight)
     return Fund((child_input,), (), 0, rate, also_pay_sat, most_fee_sat)
 
 

@@ -128,7 +128,7 @@ def funded(
     outpoints = tuple([each.txin.outpoint for each in fund.inputs])
     height, spent = resolution.height, resolution.spent
     if spent is None:
-        signed = signed_child(channel, secrets, fund.inputs[0].value_sat, transaction)
+        signed = signed_child(channel, secrets, fund.inputs[0].spent.value_sat, transaction)
         since = resolution.child.since if resolution.child else height
         child = Claim(outpoints, signed, fee_sat, fund.feerate_per_kw, since, height, is_funded=True)
         published = Broadcast(our_commitment(channel, secrets), signed)

@@ -16,6 +16,9 @@ from wire.units import Sat
 INPUT_WEIGHT = 4 * 41 + 108
 """A P2WPKH input: outpoint, sequence, empty script; two witness items, the signature at its longest."""
 
+TAPROOT_INPUT_WEIGHT = 4 * 41 + 66
+"""A P2TR input that its key spends: one witness item of 64 bytes. Selection counts it as the above."""
+
 CHANGE_WEIGHT = 4 * 31
 CHANGE_DUST_SAT = Sat(294)
 MAX_TRIES = 2000

@@ -199,7 +199,7 @@ class Resolver:
 
     def _funded(self, fund: Fund) -> FundedTransaction | None:
         wallet = self._switch.wallet
-        foreign = [ForeignInput(each.txin, each.value_sat, each.witness_weight) for each in fund.inputs]
+        foreign = [ForeignInput(each.txin, each.spent, each.witness_weight) for each in fund.inputs]
         try:
             paid = wallet.fund(
                 fund.outputs,

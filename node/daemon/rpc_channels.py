@@ -1,4 +1,4 @@
-"""Commands about channels and what the wallet holds on chain."""
+"""Commands about channels."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from htlc.resolution_claims import our_commitment
 from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
 from node.daemon.peer import PeerGone
+from node.daemon.rpc_feerates import OPENING, Feerate
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
     AmountMsat,
@@ -18,21 +19,17 @@ from node.daemon.rpc_parameters import (
     Array,
     Boolean,
     CommandFailed,
-    Feerate,
     Integer,
     NodeId,
     Text,
 )
 from node.daemon.rpc_views import (
-    channel_funds_view,
     channel_type_view,
     channel_view,
-    coin_view,
     is_over,
 )
 from node.daemon.turn import Turn
 from node.daemon.wallet import InsufficientFunds
-from wire.bitcoin.address import address_of
 from wire.bitcoin.script import p2wsh
 from wire.bitcoin.tx import Transaction, txid_hex
 from wire.features import Features
@@ -50,26 +47,10 @@ _SETTLED = (Phase.CLOSING, Phase.FAILED, Phase.BEHIND, Phase.CLOSED)
 
 
 class ChannelCommands:
-    """Opening, closing, listing; the wallet's addresses and coins."""
+    """Opening, closing, listing."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-
-    async def newaddr(self, addresstype: Text = "bech32") -> dict[str, Any]:
-        """A fresh address of the wallet."""
-        if addresstype not in ("bech32", "all"):
-            why = f"addresstype: should be 'bech32' or 'all': invalid token '{addresstype}'"
-            raise CommandFailed(INVALID_PARAMETERS, why)
-        return {"bech32": address_of(await self._node.new_script(), self._node.chain.network)}
-
-    async def listfunds(self, spent: Boolean = False) -> dict[str, Any]:  # noqa: ARG002 - no spent ones are kept
-        """What is ours on chain and in channels."""
-        node = self._node
-        open_channels = [channel for channel in node.channels() if not is_over(node, channel)]
-        return {
-            "outputs": [coin_view(coin, node.chain.network) for coin in node.wallet.coins()],
-            "channels": [channel_funds_view(node, channel) for channel in open_channels],
-        }
 
     async def listpeerchannels(
         self, id: NodeId | None = None, short_channel_id: Text | None = None, channel_id: Text | None = None
@@ -84,7 +65,7 @@ class ChannelCommands:
         self,
         id: NodeId,
         amount: AmountSatOrAll,
-        feerate: Feerate | None = None,
+        feerate: Feerate = OPENING,
         announce: Boolean = True,
         push_msat: AmountMsat = NOTHING_MSAT,
         channel_type: Array | None = None,
@@ -92,16 +73,17 @@ class ChannelCommands:
         """Open a channel, and pay for it from the wallet."""
         node = self._node
         self._check_connected(id)
+        rate = await feerate.per_kw(node.chain)
         raw_type = ANCHORS_TYPE if channel_type is None else _channel_type(channel_type)
         try:
-            capacity_sat = await self._all(feerate) if amount is None else amount
+            capacity_sat = await self._all(rate) if amount is None else amount
             channel = await node.open_channel(
                 id,
                 capacity_sat,
                 push_msat,
                 is_announced=announce,
                 channel_type=raw_type,
-                feerate_per_kw=feerate,
+                feerate_per_kw=rate,
             )
         except InsufficientFunds as short:
             raise CommandFailed(CANNOT_AFFORD, str(short)) from None
@@ -124,10 +106,9 @@ class ChannelCommands:
             raise CommandFailed(PEER_NOT_CONNECTED, "Peer not connected")
         raise CommandFailed(UNKNOWN_PEER, "Unknown peer")
 
-    async def _all(self, feerate_per_kw: int | None) -> Sat:
+    async def _all(self, rate: int) -> Sat:
         """The largest channel that the wallet can pay for."""
         node = self._node
-        rate = feerate_per_kw or await node.chain.feerate_per_kw(6)
 
         def look(_: Turn) -> Sat:
             funded = node.wallet.fund_all(p2wsh(b""), rate)

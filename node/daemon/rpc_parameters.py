@@ -135,16 +135,6 @@ def _label(value: object) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
-def _feerate(value: object) -> int | None:
-    """In sat per 1000 weight; None leaves it to the chain. Words stand for what the chain says."""
-    if value in ("normal", "urgent", "slow", "opening", "minimum"):
-        return None
-    text = str(value)
-    if text.endswith("perkw"):
-        return _integer(text.removesuffix("perkw"))
-    return _integer(text.removesuffix("perkb")) // 4
-
-
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError
@@ -162,7 +152,6 @@ NodeId: TypeAlias = Annotated[Point, Kind("a node id", _point)]
 Hash: TypeAlias = Annotated[bytes, Kind("a 32 byte hash", _hex(32))]
 Bytes: TypeAlias = Annotated[bytes, Kind("hex", _hex(None))]
 Label: TypeAlias = Annotated[str, Kind("a string or number", _label)]
-Feerate: TypeAlias = Annotated[int | None, Kind("a feerate", _feerate)]
 ShortChannelId: TypeAlias = Annotated[int, Kind("a short_channel_id", lambda value: scid.parse(_text(value)))]
 Array: TypeAlias = Annotated[list[Any], Kind("an array", _list)]
 Anything: TypeAlias = Annotated[Any, Kind("anything", lambda value: value)]

@@ -3,12 +3,15 @@
 from node.daemon.node import Node
 from node.daemon.rpc import Commands
 from node.daemon.rpc_channels import ChannelCommands
+from node.daemon.rpc_feerates import FeerateCommands
 from node.daemon.rpc_general import GeneralCommands, Identity
 from node.daemon.rpc_payments import PaymentCommands
+from node.daemon.rpc_wallet import WalletCommands
 
 
 def commands_of(node: Node, identity: Identity) -> tuple[Commands, GeneralCommands]:
     """The table, and the commands among them that know when the node shall end."""
     general = GeneralCommands(node, identity)
-    general.commands = Commands(general, ChannelCommands(node), PaymentCommands(node))
+    rooms = (ChannelCommands(node), WalletCommands(node), FeerateCommands(node), PaymentCommands(node))
+    general.commands = Commands(general, *rooms)
     return general.commands, general

@@ -201,15 +201,16 @@ def _htlc_state(htlc: Htlc) -> str:
     return _RUNGS[remover][htlc.outcome_rung].format("REMOVE")
 
 
-def coin_view(coin: WalletCoin, network: str) -> dict[str, Any]:
+def coin_view(coin: WalletCoin, network: str, is_mature: bool = True) -> dict[str, Any]:
     """An entry of `outputs` in `listfunds`."""
+    confirmed = "confirmed" if is_mature else "immature"
     view = {
         "txid": txid_hex(coin.outpoint.txid),
         "output": coin.outpoint.index,
         "amount_msat": msat(coin.value_sat),
         "scriptpubkey": coin.script.hex(),
         "address": address_of(coin.script, network),
-        "status": "unconfirmed" if coin.height is None else "confirmed",
+        "status": "unconfirmed" if coin.height is None else confirmed,
         "reserved": coin.is_reserved,
     }
     return view if coin.height is None else {**view, "blockheight": coin.height}

@@ -300,9 +300,13 @@ class Switch:
 
     def new_script(self, turn: Turn) -> bytes:
         """A fresh script of our wallet, durable with the turn."""
-        script = self.wallet.new_script()
+        return self.new_scripts(turn)[0]
+
+    def new_scripts(self, turn: Turn) -> tuple[bytes, bytes]:
+        """Two fresh scripts of our wallet, P2WPKH and P2TR, durable with the turn."""
+        scripts = self.wallet.new_scripts()
         turn.writes_once[b"wallet"] = lambda: self.wallet.save(self.store.db)
-        return script
+        return scripts
 
     # --- peers come and go
 

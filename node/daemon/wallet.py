@@ -6,14 +6,22 @@ wallet is told of blocks and of what the node broadcasts; it asks nobody and wai
 What it holds in memory goes to disk by `save`, inside the caller's database transaction.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apsw
 import msgspec
 
-from node.daemon.coin_selection import CHANGE_DUST_SAT, CHANGE_WEIGHT, INPUT_WEIGHT, Target, select
+from node.daemon.coin_selection import (
+    CHANGE_DUST_SAT,
+    CHANGE_WEIGHT,
+    INPUT_WEIGHT,
+    TAPROOT_INPUT_WEIGHT,
+    Target,
+    select,
+)
 from node.daemon.wallet_keys import CHANGE, RECEIVE, KeyPath, WalletKeys
-from wire.bitcoin.sighash import SIGHASH_ALL, p2wpkh_script_code, segwit_v0_sighash
+from wire.bitcoin.sighash import p2wpkh_script_code, segwit_v0_sighash, witness_signature
+from wire.bitcoin.taproot import key_path_sighash, output_secret
 from wire.bitcoin.tx import OutPoint, Transaction, TxIn, TxOut, parse_transaction
 from wire.crypto import secp256k1
 from wire.crypto.hashes import hash160
@@ -22,6 +30,7 @@ from wire.units import Sat
 SCHEMA = """
 create table if not exists wallet_transactions(txid blob primary key, height integer, raw blob not null)
     without rowid;
+create table if not exists wallet_positions(txid blob primary key, position integer not null) without rowid;
 create table if not exists wallet_numbers(name text primary key, value integer not null) without rowid;
 """
 
@@ -63,8 +72,18 @@ class ForeignInput(msgspec.Struct, frozen=True, gc=False):
     """An input that somebody else signs, such as a channel's anchor."""
 
     txin: TxIn
-    value_sat: Sat
+    spent: TxOut
     witness_weight: int
+
+
+class Means(msgspec.Struct, frozen=True):
+    """Which coins may pay."""
+
+    coins: tuple[OutPoint, ...] = ()  # if there are any: these, all of them
+    minimum_depth: int | None = None  # None: unconfirmed ones that are all ours, if nothing else is enough
+
+
+ANY_COINS = Means()
 
 
 class FundedTransaction(msgspec.Struct, frozen=True):
@@ -75,9 +94,12 @@ class FundedTransaction(msgspec.Struct, frozen=True):
     reserved: tuple[OutPoint, ...]
 
 
-class _Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True):
+    """A transaction that concerns us, and where it is in the best chain, if it is."""
+
     transaction: Transaction
     height: int | None
+    position: int | None = None
 
 
 class Wallet:
@@ -86,7 +108,7 @@ class Wallet:
     def __init__(self, seed: bytes, network: str, path: str | None = None) -> None:
         self.height = 0
         self._keys = WalletKeys(seed, network, path)
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, Known] = {}
         self._own: dict[OutPoint, TxOut] = {}
         self._claims: dict[OutPoint, bytes] = {}
         self._reserved: set[OutPoint] = set()
@@ -96,15 +118,19 @@ class Wallet:
 
     def new_script(self) -> bytes:
         """A script to be paid at, never given out before."""
-        return self._keys.new_script(RECEIVE)
+        return self.new_scripts()[0]
+
+    def new_scripts(self) -> tuple[bytes, bytes]:
+        """Two scripts to be paid at, of segwit's first version and of taproot, never given out before."""
+        return self._keys.new_scripts(RECEIVE)
 
     def apply_block(self, height: int, transactions: Iterable[Transaction]) -> None:
         """Learn what a new block of the best chain does to us. Hearing it twice changes nothing."""
         self.height = height
-        for transaction in transactions:
+        for position, transaction in enumerate(transactions):
             self._drop_conflicts(transaction)
             if self._concerns_us(transaction):
-                self._remember(transaction, height)
+                self._remember(transaction, height, position)
 
     def undo_block(self, height: int) -> None:
         """The block at this height, the last one applied, is no longer in the best chain.
@@ -155,8 +181,8 @@ class Wallet:
         for txid in self._conflicts(transaction):
             self.forget(txid)
 
-    def _remember(self, transaction: Transaction, height: int | None) -> None:
-        self._known[transaction.txid] = _Known(transaction, height)
+    def _remember(self, transaction: Transaction, height: int | None, position: int | None = None) -> None:
+        self._known[transaction.txid] = Known(transaction, height, position)
         self._unsaved.add(transaction.txid)
         for outpoint in _spends(transaction):
             self._claims[outpoint] = transaction.txid
@@ -179,6 +205,11 @@ class Wallet:
         """Whether an output script pays this wallet."""
         return self._keys.path_of(script) is not None
 
+    def is_change(self, script: bytes) -> bool:
+        """Whether an output script was never given to anybody else."""
+        path = self._keys.path_of(script)
+        return path is not None and path.branch == CHANGE
+
     def coins(self) -> Iterator[WalletCoin]:
         """Every output of ours that nothing known spends."""
         for outpoint, output in self._own.items():
@@ -197,13 +228,20 @@ class Wallet:
                 confirmed_sat += coin.value_sat
         return Balance(Sat(confirmed_sat), Sat(unconfirmed_sat))
 
-    def _spendable(self) -> tuple[list[WalletCoin], list[WalletCoin]]:
+    def _spendable(self, means: Means = ANY_COINS) -> tuple[list[WalletCoin], list[WalletCoin]]:
         """Confirmed coins, and those that wait but depend on nobody else."""
         free = [coin for coin in self.coins() if not coin.is_reserved]
-        confirmed = [coin for coin in free if coin.height is not None and self._is_mature(coin)]
-        return confirmed, [coin for coin in free if coin.height is None and self._is_all_ours(coin.outpoint)]
+        if means.coins:
+            return [coin for coin in free if coin.outpoint in means.coins], []
+        least = means.minimum_depth
+        confirmed = [coin for coin in free if coin.height is not None and self.is_mature(coin)]
+        deep = [coin for coin in confirmed if self.height + 1 - (coin.height or 0) >= (least or 0)]
+        if least:
+            return deep, []
+        return deep, [coin for coin in free if coin.height is None and self._is_all_ours(coin.outpoint)]
 
-    def _is_mature(self, coin: WalletCoin) -> bool:
+    def is_mature(self, coin: WalletCoin) -> bool:
+        """Whether it may be spent by now: new money has to wait."""
         known = self._known[coin.outpoint.txid]
         age = self.height + 1 - (known.height or 0)
         return age >= COINBASE_MATURITY_BLOCKS or not _is_coinbase(known.transaction)
@@ -227,6 +265,7 @@ class Wallet:
         foreign: Sequence[ForeignInput] = (),
         also_pay_sat: int = 0,
         locktime: int = 0,
+        means: Means = ANY_COINS,
     ) -> FundedTransaction:
         """A transaction with these outputs first, in this order, and change last if it is worth it.
 
@@ -240,51 +279,73 @@ class Wallet:
         stripped = Transaction(2, tuple([each.txin for each in foreign]), tuple(outputs)).serialize_stripped()
         base_weight = 4 * len(stripped) + _SEGWIT_MARKER_WEIGHT + sum(each.witness_weight for each in foreign)
         amount_sat = sum(output.value_sat for output in outputs) + also_pay_sat
-        amount_sat -= sum(each.value_sat for each in foreign)
+        amount_sat -= sum(each.spent.value_sat for each in foreign)
         target = Target(amount_sat, base_weight, feerate_per_kw, needs_change=not outputs)
-        coins = self._select(target)
+        coins = self._select(target, means)
         return self._reserve(foreign, coins, self._with_change(outputs, coins, target), locktime)
 
-    def fund_all(self, script: bytes, feerate_per_kw: int) -> FundedTransaction:
+    def fund_all(self, script: bytes, feerate_per_kw: int, means: Means = ANY_COINS) -> FundedTransaction:
         """A transaction that pays every confirmed coin to one script, less the fee.
+
+        With means, the coins that they name, or those that are as deep as they say.
 
         Raises:
             InsufficientFunds: nothing would be left.
         """
-        coins, _ = self._spendable()
+        coins, waiting = self._spendable(means)
+        if means.minimum_depth == 0:
+            coins += waiting
         total_sat = sum(coin.value_sat for coin in coins)
         stripped = Transaction(2, (), (TxOut(Sat(0), script),)).serialize_stripped()
-        base_weight = 4 * len(stripped) + _SEGWIT_MARKER_WEIGHT
-        target = Target(MIN_OUTPUT_SAT, base_weight, feerate_per_kw, needs_change=False)
-        paid_sat = total_sat - target.need_sat(len(coins)) + MIN_OUTPUT_SAT
-        if paid_sat < MIN_OUTPUT_SAT:
-            raise InsufficientFunds(target.need_sat(len(coins)), total_sat)
-        return self._reserve((), coins, (TxOut(Sat(paid_sat), script),))
+        weight = 4 * len(stripped) + _SEGWIT_MARKER_WEIGHT + sum(map(self._input_weight, coins))
+        fee_sat = Target(0, weight, feerate_per_kw, needs_change=False).fee_sat(weight)
+        if total_sat - fee_sat < MIN_OUTPUT_SAT:
+            raise InsufficientFunds(fee_sat + MIN_OUTPUT_SAT, total_sat)
+        return self._reserve((), coins, (TxOut(Sat(total_sat - fee_sat), script),))
 
     def release(self, funded: FundedTransaction) -> None:
         """The transaction will not be broadcast: its inputs may be used again."""
         self._reserved.difference_update(funded.reserved)
 
-    def sign(self, transaction: Transaction) -> Transaction:
-        """The same transaction with a witness on every input that spends an output of ours."""
-        for index, txin in enumerate(transaction.inputs):
-            output = self._own.get(txin.outpoint)
+    def sign(self, transaction: Transaction, others: Mapping[OutPoint, TxOut] | None = None) -> Transaction:
+        """The same transaction with a witness on every input that spends an output of ours.
+
+        `others` are the outputs that its other inputs spend: taproot signs for them, too.
+        """
+        known = {**(others or {}), **self._own}
+        spent = [known.get(txin.outpoint) for txin in transaction.inputs]
+        for index, output in enumerate(spent):
             path = self._keys.path_of(output.script) if output else None
-            if output and path:
-                witness = self._witness(transaction, index, output.value_sat, path)
+            if output and path and transaction.inputs[index].outpoint in self._own:
+                witness = self._witness(transaction, index, spent, path)
                 transaction = transaction.with_witness(index, witness)
         return transaction
 
     def _witness(
-        self, transaction: Transaction, index: int, value_sat: Sat, path: KeyPath
-    ) -> tuple[bytes, bytes]:
+        self, transaction: Transaction, index: int, spent: Sequence[TxOut | None], path: KeyPath
+    ) -> tuple[bytes, ...]:
+        output = spent[index]
+        assert output is not None, "it is one of ours"
+        if path.is_taproot:
+            all_spent = [each for each in spent if each is not None]
+            assert len(all_spent) == len(spent), "taproot signs for what every input spends"
+            digest = key_path_sighash(transaction, index, all_spent)
+            return (secp256k1.sign_schnorr(output_secret(self._keys.secret(path)), digest),)
         pubkey = self._keys.pubkey(path)
-        digest = segwit_v0_sighash(transaction, index, p2wpkh_script_code(hash160(pubkey)), value_sat)
-        signature = secp256k1.sign(self._keys.secret(path), digest)
-        return secp256k1.der_of(signature) + bytes((SIGHASH_ALL,)), pubkey
+        digest = segwit_v0_sighash(transaction, index, p2wpkh_script_code(hash160(pubkey)), output.value_sat)
+        return witness_signature(secp256k1.sign(self._keys.secret(path), digest)), pubkey
 
-    def _select(self, target: Target) -> list[WalletCoin]:
-        confirmed, waiting = self._spendable()
+    def _select(self, target: Target, means: Means) -> list[WalletCoin]:
+        confirmed, waiting = self._spendable(means)
+        if means.coins:
+            chosen = confirmed if len(confirmed) == len(set(means.coins)) else None
+            weight = target.base_weight + sum(map(self._input_weight, confirmed))
+            have_sat = sum(coin.value_sat for coin in confirmed)
+            need_sat = target.amount_sat + target.fee_sat(weight)
+            need_sat += target.change_need_sat if target.needs_change else 0
+            if chosen is None or have_sat < need_sat:
+                raise InsufficientFunds(need_sat, have_sat)
+            return chosen
         chosen = select(confirmed, target)
         if chosen is None and waiting:
             chosen = select([*confirmed, *waiting], target)
@@ -293,14 +354,18 @@ class Wallet:
             raise InsufficientFunds(target.need_sat(1), have_sat)
         return chosen
 
+    def _input_weight(self, coin: WalletCoin) -> int:
+        path = self._keys.path_of(coin.script)
+        return TAPROOT_INPUT_WEIGHT if path is not None and path.is_taproot else INPUT_WEIGHT
+
     def _with_change(
         self, outputs: Sequence[TxOut], coins: Sequence[WalletCoin], target: Target
     ) -> tuple[TxOut, ...]:
-        weight = target.base_weight + len(coins) * INPUT_WEIGHT + CHANGE_WEIGHT
+        weight = target.base_weight + sum(map(self._input_weight, coins)) + CHANGE_WEIGHT
         value_sat = sum(coin.value_sat for coin in coins) - target.amount_sat - target.fee_sat(weight)
         if value_sat < CHANGE_DUST_SAT:
             return tuple(outputs)
-        return *outputs, TxOut(Sat(value_sat), self._keys.new_script(CHANGE))
+        return *outputs, TxOut(Sat(value_sat), self._keys.new_scripts(CHANGE)[0])
 
     def _reserve(
         self,
@@ -310,12 +375,23 @@ class Wallet:
         locktime: int = 0,
     ) -> FundedTransaction:
         inputs = (*(each.txin for each in foreign), *(TxIn(coin.outpoint) for coin in coins))
-        brought_sat = sum(each.value_sat for each in foreign) + sum(coin.value_sat for coin in coins)
+        brought_sat = sum(each.spent.value_sat for each in foreign) + sum(coin.value_sat for coin in coins)
         fee_sat = Sat(brought_sat - sum(output.value_sat for output in outputs))
         reserved = tuple([coin.outpoint for coin in coins])
         self._reserved.update(reserved)
-        signed = self.sign(Transaction(2, inputs, outputs, locktime))
+        others = {each.txin.outpoint: each.spent for each in foreign}
+        signed = self.sign(Transaction(2, inputs, outputs, locktime), others)
         return FundedTransaction(signed, fee_sat, reserved)
+
+    # --- what was done
+
+    def transactions(self) -> Iterable[Known]:
+        """Every transaction that concerns us."""
+        return self._known.values()
+
+    def spent_by(self, transaction: Transaction) -> list[TxOut | None]:
+        """Of each input the output of ours that it spends, if it spends one."""
+        return [self._own.get(txin.outpoint) for txin in transaction.inputs]
 
     # --- on disk
 
@@ -325,9 +401,11 @@ class Wallet:
             known = self._known.get(txid)
             if known is None:
                 db.execute("delete from wallet_transactions where txid = ?", (txid,))
-            else:
-                row = (txid, known.height, known.transaction.serialize())
-                db.execute("insert or replace into wallet_transactions values(?, ?, ?)", row)
+                continue
+            row = (txid, known.height, known.transaction.serialize())
+            db.execute("insert or replace into wallet_transactions values(?, ?, ?)", row)
+            if known.position is not None:
+                db.execute("insert or replace into wallet_positions values(?, ?)", (txid, known.position))
         self._unsaved.clear()
         numbers = [("height", self.height), *zip(_BRANCH_NAMES, self._keys.next_index, strict=True)]
         db.executemany("insert or replace into wallet_numbers values(?, ?)", numbers)
@@ -338,8 +416,9 @@ class Wallet:
         self.height = numbers.get("height", 0)
         for branch, name in enumerate(_BRANCH_NAMES):
             self._keys.use(branch, numbers.get(name, 0))
-        for height, raw in db.execute("select height, raw from wallet_transactions"):
-            self._remember(parse_transaction(raw), height)
+        rows = "select height, raw, position from wallet_transactions left join wallet_positions using (txid)"
+        for height, raw, position in db.execute(rows):
+            self._remember(parse_transaction(raw), height, position)
         self._unsaved.clear()
 
 

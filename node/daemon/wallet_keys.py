@@ -1,7 +1,8 @@
-"""The wallet's keys: BIP 32 from a seed, P2WPKH scripts at the places that BIP 84 gives them.
+"""The wallet's keys: BIP 32 from a seed, at the places that BIP 84 and BIP 86 give them.
 
-The scripts of the next keys are watched before they are handed out, so that a wallet restored
-from its seed finds its money again.
+Each number of a branch has two scripts, one of segwit's first version and one of taproot. The
+scripts of the next keys are watched before they are handed out, so that a wallet restored from
+its seed finds its money again.
 """
 
 import hmac
@@ -10,7 +11,8 @@ from typing import Any
 import msgspec
 from embit import bip32
 
-from wire.bitcoin.script import p2wpkh
+from wire.bitcoin.script import p2tr, p2wpkh
+from wire.bitcoin.taproot import output_key
 from wire.crypto import secp256k1
 from wire.crypto.secp256k1 import Point, Secret
 
@@ -18,25 +20,31 @@ RECEIVE, CHANGE = 0, 1
 LOOKAHEAD = 20
 
 _BITCOIN_COIN_TYPE, _TEST_COIN_TYPE = 0, 1
+_SEGWIT_PURPOSE, _TAPROOT_PURPOSE = 84, 86
 
 
 class KeyPath(msgspec.Struct, frozen=True, gc=False):
-    """The last two steps of the derivation."""
+    """The last two steps of the derivation, and in which of the two accounts."""
 
     branch: int
     index: int
+    is_taproot: bool = False
 
 
 class WalletKeys:
-    """The keys of one account, and how many of each branch are in use."""
+    """The keys of the two accounts, and how many numbers of each branch are in use."""
 
     def __init__(self, seed: bytes, network: str, path: str | None = None) -> None:
-        """The account is at `path`, or where BIP 84 puts it."""
+        """Both accounts are at `path`, or each where its BIP puts it."""
         coin_type = _BITCOIN_COIN_TYPE if network == "bitcoin" else _TEST_COIN_TYPE
-        account: Any = bip32.HDKey.from_seed(seed).derive(path or f"m/84h/{coin_type}h/0h")
-        self._branches = [_branch_of(account.derive([branch])) for branch in (RECEIVE, CHANGE)]
+        root: Any = bip32.HDKey.from_seed(seed)
+        self._branches: dict[tuple[bool, int], _Branch] = {}
+        for is_taproot, purpose in ((False, _SEGWIT_PURPOSE), (True, _TAPROOT_PURPOSE)):
+            account = root.derive(path or f"m/{purpose}h/{coin_type}h/0h")
+            for branch in (RECEIVE, CHANGE):
+                self._branches[is_taproot, branch] = _branch_of(account.derive([branch]))
         self._paths: dict[bytes, KeyPath] = {}
-        self._scripts: list[list[bytes]] = [[], []]
+        self._scripts: list[list[tuple[bytes, bytes]]] = [[], []]
         self.next_index = [0, 0]
         for branch in (RECEIVE, CHANGE):
             self.use(branch, 0)
@@ -46,12 +54,13 @@ class WalletKeys:
         self.next_index[branch] = max(next_index, self.next_index[branch])
         scripts = self._scripts[branch]
         while len(scripts) < self.next_index[branch] + LOOKAHEAD:
-            path = KeyPath(branch, len(scripts))
-            scripts.append(p2wpkh(self.pubkey(path)))
-            self._paths[scripts[-1]] = path
+            segwit, taproot = KeyPath(branch, len(scripts)), KeyPath(branch, len(scripts), is_taproot=True)
+            pair = p2wpkh(self.pubkey(segwit)), p2tr(output_key(self.pubkey(taproot)))
+            scripts.append(pair)
+            self._paths |= zip(pair, (segwit, taproot), strict=True)
 
-    def new_script(self, branch: int) -> bytes:
-        """The output script of a key that was never handed out."""
+    def new_scripts(self, branch: int) -> tuple[bytes, bytes]:
+        """The output scripts of a number that was never handed out: P2WPKH and P2TR."""
         index = self.next_index[branch]
         self.use(branch, index + 1)
         return self._scripts[branch][index]
@@ -61,11 +70,11 @@ class WalletKeys:
         return self._paths.get(script)
 
     def secret(self, path: KeyPath) -> Secret:
-        branch = self._branches[path.branch]
+        branch = self._branches[path.is_taproot, path.branch]
         return secp256k1.add_secrets(branch.secret, branch.tweak(path.index))
 
     def pubkey(self, path: KeyPath) -> Point:
-        branch = self._branches[path.branch]
+        branch = self._branches[path.is_taproot, path.branch]
         return secp256k1.add_to_point(branch.pubkey, branch.tweak(path.index))
 
 

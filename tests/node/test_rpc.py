@@ -15,22 +15,20 @@ from hypothesis import strategies as st
 
 from node.daemon.node import Node
 from node.daemon.rpc import Commands, NoJson, RpcServer, Splitter, filtered, short_name
-from node.daemon.rpc_channels import ChannelCommands
 from node.daemon.rpc_client import NodeClient, NodeUnreachable
-from node.daemon.rpc_general import GeneralCommands, Identity
+from node.daemon.rpc_general import Identity
 from node.daemon.rpc_parameters import AmountMsat, CommandFailed, Kind
-from node.daemon.rpc_payments import PaymentCommands
+from node.daemon.rpc_table import commands_of
 from tests.node.line import Network, line, network
+from tests.node.rpc_fields import check
 from wire.bitcoin.address import script_of
 from wire.units import Sat
 
 STRANGER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 
 
-def commands_of(node: Node) -> Commands:
-    general = GeneralCommands(node, Identity(node.config.directory, node.config.alias))
-    commands = Commands(general, ChannelCommands(node), PaymentCommands(node))
-    general.commands = commands
+def commands_for(node: Node) -> Commands:
+    commands, _ = commands_of(node, Identity(node.config.directory, node.alias))
     return commands
 
 
@@ -38,7 +36,7 @@ class Client:
     """Calls the commands of one node, through their bytes."""
 
     def __init__(self, node: Node) -> None:
-        self.node, self._commands = node, commands_of(node)
+        self.node, self._commands = node, commands_for(node)
 
     async def reply(self, method: str, params: Any = None, **more: Any) -> dict[str, Any]:
         asked = {"jsonrpc": "2.0", "id": "test:1", "method": method, "params": params or {}, **more}
@@ -98,7 +96,7 @@ async def test_the_socket_is_its_owners_alone_and_goes_with_the_node(tmp_path: P
         path.parent.mkdir()
         path.touch()
         async with trio.open_nursery() as nursery:
-            await nursery.start(RpcServer(path, commands_of(net["alice"])).run)
+            await nursery.start(RpcServer(path, commands_for(net["alice"])).run)
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             stream = connected(path)
             await stream.send_all(b'{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}{"id":"2",')
@@ -128,7 +126,7 @@ async def test_a_client_calls_and_is_told_what_went_wrong(tmp_path: Path) -> Non
         with pytest.raises(NodeUnreachable):
             await client.call("getinfo")
         async with trio.open_nursery() as nursery:
-            await nursery.start(RpcServer(client.path, commands_of(net["alice"])).run)
+            await nursery.start(RpcServer(client.path, commands_for(net["alice"])).run)
             assert (await client.call("getinfo"))["id"] == net["alice"].node_id.hex()
             with pytest.raises(CommandFailed) as refused:
                 await client.call("connect", id=STRANGER)
@@ -216,49 +214,6 @@ async def test_check_and_help_know_every_command(tmp_path: Path) -> None:
 
 
 # --- replies
-
-# the fields that Core Lightning's schemas require, and those that its clients read all the same
-REQUIRED = {
-    "getinfo": "id alias color num_peers num_pending_channels num_active_channels num_inactive_channels "
-    "version lightning-dir blockheight network fees_collected_msat address binding our_features",
-    "newaddr": "bech32",
-    "connect": "id features direction address",
-    "fundchannel": "tx txid outnum channel_id channel_type",
-    "invoice": "bolt11 payment_hash payment_secret expires_at created_index",
-    "listinvoices": "label payment_hash status expires_at created_index description bolt11 amount_msat "
-    "pay_index amount_received_msat paid_at payment_preimage",
-    "pay": "payment_preimage destination payment_hash created_at parts amount_msat amount_sent_msat status",
-    "keysend": "payment_preimage destination payment_hash created_at parts amount_msat amount_sent_msat "
-    "status",
-    "listpays": "payment_hash status destination created_at created_index completed_at bolt11 preimage "
-    "amount_msat amount_sent_msat label",
-    "listpeers": "id connected num_channels features",
-    "listpeerchannels": "peer_id peer_connected state opener features channel_type updates feerate "
-    "short_channel_id direction channel_id funding_txid funding_outnum private funding to_us_msat total_msat "
-    "fee_base_msat "
-    "fee_proportional_millionths dust_limit_msat their_reserve_msat our_reserve_msat spendable_msat "
-    "receivable_msat minimum_htlc_in_msat minimum_htlc_out_msat maximum_htlc_out_msat their_to_self_delay "
-    "our_to_self_delay "
-    "max_accepted_htlcs state_changes status htlcs reestablished",
-    "outputs": "txid output amount_msat scriptpubkey address status reserved blockheight",
-    "channels": "peer_id our_amount_msat amount_msat funding_txid funding_output connected state channel_id "
-    "short_channel_id",
-    "listchannels": "source destination short_channel_id direction public amount_msat message_flags "
-    "channel_flags active last_update base_fee_millisatoshi fee_per_millionth delay htlc_minimum_msat "
-    "htlc_maximum_msat features",
-    "listnodes": "nodeid alias color last_timestamp features addresses",
-    "getroute": "id channel direction amount_msat delay style",
-    "decode": "type valid currency created_at expiry payee amount_msat description min_final_cltv_expiry "
-    "payment_secret features payment_hash",
-    "close": "type tx txid txs txids",
-    "stop": "result",
-}
-
-
-def check(method: str, result: dict[str, Any]) -> dict[str, Any]:
-    missing = set(REQUIRED[method].split()) - result.keys()
-    assert not missing, f"{method} lacks {missing}"
-    return result
 
 
 async def test_a_network_is_opened_paid_over_and_closed_by_commands(tmp_path: Path) -> None:
@@ -428,7 +383,7 @@ NOT_TRIED = {"stop", "waitanyinvoice", "waitinvoice"}
 def test_no_request_brings_a_node_down(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     async def ask() -> None:
         async with network(tmp_path_factory.mktemp("any"), "alice") as net:
-            commands = commands_of(net["alice"])
+            commands = commands_for(net["alice"])
             for name in sorted(commands.by_name.keys() - NOT_TRIED):
                 kinds = commands.by_name[name].kinds
                 params = data.draw(st.lists(LIKELY | JSON, max_size=len(kinds) + 1), label=name)

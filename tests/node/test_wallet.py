@@ -13,12 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from node.chain.embedded import EmbeddedChain
 from node.chain.interface import BlockConnected, Rejected
+from node.daemon import bumping
+from node.daemon.bumping import CannotBump
 from node.daemon.coin_selection import INPUT_WEIGHT, Target, select
-from node.daemon.wallet import SCHEMA, Balance, ForeignInput, InsufficientFunds, Wallet, WalletCoin
+from node.daemon.wallet import SCHEMA, Balance, ForeignInput, InsufficientFunds, Means, Wallet, WalletCoin
 from tests.node.payer import SCRIPT, Payer
 from wire.bitcoin.address import address_of
 from wire.bitcoin.script import p2wsh
+from wire.bitcoin.taproot import output_key, output_secret
 from wire.bitcoin.tx import OutPoint, Transaction, TxIn, TxOut
+from wire.crypto import secp256k1
+from wire.crypto.secp256k1 import Secret
 from wire.units import Sat
 
 SEED = bytes(range(32))
@@ -64,6 +69,95 @@ def test_keys_are_where_bip_84_puts_them() -> None:
     wallet = Wallet(bip39.mnemonic_to_seed(words), "bitcoin")
     assert address_of(wallet.new_script(), "bitcoin") == "bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu"
     assert address_of(wallet.new_script(), "bitcoin") == "bc1qnjg0jd8228aq7egyzacy8cys3knf9xvrerkf9g"
+
+
+def test_taproot_keys_are_where_bip_86_puts_them() -> None:
+    wallet = Wallet(bip39.mnemonic_to_seed("abandon " * 11 + "about"), "bitcoin")
+    assert [address_of(wallet.new_scripts()[1], "bitcoin") for _ in range(2)] == [
+        "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr",
+        "bc1p4qhjn9zdvkux4e44uhx8tc55attvtyu358kutcqkudyccelu0was9fqzwh",
+    ]
+
+
+@given(st.binary(min_size=32, max_size=32).filter(secp256k1.is_secret))
+def test_the_secret_of_a_taproot_output_is_that_of_its_key(secret: bytes) -> None:
+    shown = output_key(secp256k1.point_of(Secret(secret)))
+    assert secp256k1.xonly_of(secp256k1.point_of(output_secret(Secret(secret)))) == shown
+
+
+async def test_coins_of_both_forms_are_spent_together(owner: Owner) -> None:
+    """The chain's own consensus code says whether the signatures hold."""
+    scripts = [owner.wallet.new_scripts()[form] for form in (0, 1, 1, 0)]
+    await owner.chain.fund_many([TxOut(Sat(20_000), script) for script in scripts])
+    owner.catch_up()
+    swept = owner.wallet.fund_all(SCRIPT, FEERATE_PER_KW)
+    await owner.broadcast(swept.transaction)
+    assert sorted(len(txin.witness) for txin in swept.transaction.inputs) == [1, 1, 2, 2]
+    weight = swept.transaction.weight
+    assert weight <= swept.fee_sat <= weight + 2 * 2 + 1
+
+
+async def test_a_taproot_coin_signs_for_what_others_bring(owner: Owner) -> None:
+    payer = Payer(owner.chain)
+    [theirs] = await payer.coins(1, 330)
+    await owner.chain.fund_many([TxOut(Sat(50_000), owner.wallet.new_scripts()[1])])
+    owner.catch_up()
+    foreign = ForeignInput(TxIn(theirs), TxOut(Sat(330), SCRIPT), INPUT_WEIGHT - 164)
+    child = owner.wallet.fund([], FEERATE_PER_KW, foreign=[foreign], also_pay_sat=5000)
+    await owner.broadcast(payer.sign_input(child.transaction, 0))
+
+
+async def test_the_coins_that_are_named_pay_all_of_them(owner: Owner) -> None:
+    first, second, _ = await owner.receive(30_000, 40_000, 50_000)
+    output = TxOut(Sat(10_000), A_CHANNEL)
+    funded = owner.wallet.fund([output], FEERATE_PER_KW, means=Means((second, first)))
+    assert {txin.outpoint for txin in funded.transaction.inputs} == {first, second}
+    with pytest.raises(InsufficientFunds):
+        owner.wallet.fund([output], FEERATE_PER_KW, means=Means((second,)))
+    with pytest.raises(InsufficientFunds):
+        owner.wallet.fund([output], FEERATE_PER_KW, means=Means(minimum_depth=2))
+    await owner.chain.mine()
+    owner.catch_up()
+    funded = owner.wallet.fund([output], FEERATE_PER_KW, means=Means(minimum_depth=2))
+    assert len(funded.transaction.inputs) == 1
+
+
+async def test_a_payment_is_replaced_by_one_that_pays_more(owner: Owner) -> None:
+    await owner.receive(100_000, 50_000)
+    first = owner.wallet.fund([TxOut(Sat(60_000), SCRIPT)], FEERATE_PER_KW)
+    await owner.broadcast(first.transaction)
+    with pytest.raises(CannotBump, match="at least"):
+        bumping.replace(owner.wallet, first.transaction.txid, FEERATE_PER_KW + 10)
+    second = bumping.replace(owner.wallet, first.transaction.txid, 5 * FEERATE_PER_KW)
+    await owner.chain.broadcast(second.transaction)
+    assert TxOut(Sat(60_000), SCRIPT) in second.transaction.outputs
+    assert len(owner.chain.regtest.mempool) == 1
+    assert owner.wallet.balance_sat() == Balance(Sat(50_000), Sat(40_000 - second.fee_sat))
+    # what its change cannot pay, another coin pays
+    third = bumping.replace(owner.wallet, second.transaction.txid, 100 * FEERATE_PER_KW)
+    await owner.chain.broadcast(third.transaction)
+    assert len(third.transaction.inputs) == 2
+    with pytest.raises(InsufficientFunds):
+        bumping.replace(owner.wallet, third.transaction.txid, 500 * FEERATE_PER_KW)
+    await owner.chain.mine()
+    owner.catch_up()
+    assert owner.wallet.balance_sat() == Balance(Sat(90_000 - third.fee_sat), Sat(0))
+    with pytest.raises(CannotBump, match="in block"):
+        bumping.replace(owner.wallet, third.transaction.txid, 500 * FEERATE_PER_KW)
+
+
+async def test_a_child_pays_for_what_must_keep_its_name(owner: Owner) -> None:
+    await owner.receive(100_000)
+    parent = owner.wallet.fund([TxOut(Sat(60_000), A_CHANNEL)], FEERATE_PER_KW)
+    await owner.broadcast(parent.transaction)
+    child = bumping.pull(owner.wallet, parent.transaction.txid, 10 * FEERATE_PER_KW)
+    await owner.chain.broadcast(child.transaction)
+    together = parent.transaction.weight + child.transaction.weight
+    assert 10 * together <= parent.fee_sat + child.fee_sat <= 10 * (together + 8)
+    with pytest.raises(CannotBump, match="no change to spend"):
+        bumping.pull(owner.wallet, parent.transaction.txid, 20 * FEERATE_PER_KW)
+    with pytest.raises(CannotBump, match="spends its change already"):
+        bumping.replace(owner.wallet, parent.transaction.txid, 20 * FEERATE_PER_KW)
 
 
 async def test_money_counts_when_a_block_has_it(owner: Owner) -> None:
@@ -142,7 +236,7 @@ async def test_a_foreign_input_is_left_for_its_owner_to_sign(owner: Owner) -> No
     payer = Payer(owner.chain)
     [theirs] = await payer.coins(1, 330)
     await owner.receive(50_000)
-    foreign = ForeignInput(TxIn(theirs), Sat(330), INPUT_WEIGHT - 164)
+    foreign = ForeignInput(TxIn(theirs), TxOut(Sat(330), SCRIPT), INPUT_WEIGHT - 164)
     child = owner.wallet.fund([], FEERATE_PER_KW, foreign=[foreign], also_pay_sat=5000)
     assert child.transaction.inputs[0].witness == ()
     assert child.fee_sat >= 5000 + FEERATE_PER_KW * 600 // 1000

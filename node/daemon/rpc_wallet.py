@@ -1,0 +1,221 @@
+"""Commands about the money on the chain: addresses, coins, payments, and their fees."""
+
+from typing import Any
+
+from node.chain.interface import Rejected
+from node.daemon import bumping
+from node.daemon.bumping import CannotBump
+from node.daemon.node import Node
+from node.daemon.psbt import signed_psbt
+from node.daemon.rpc_feerates import NORMAL, Feerate
+from node.daemon.rpc_parameters import (
+    INVALID_PARAMETERS,
+    AmountSatOrAll,
+    Array,
+    Boolean,
+    CommandFailed,
+    Hash,
+    Integer,
+    Text,
+)
+from node.daemon.rpc_views import channel_funds_view, coin_view, is_over
+from node.daemon.turn import Turn
+from node.daemon.wallet import MIN_OUTPUT_SAT, FundedTransaction, InsufficientFunds, Known, Means
+from wire.bitcoin.address import InvalidAddress, address_of, script_of
+from wire.bitcoin.tx import OutPoint, Transaction, TxOut, txid_hex, txid_of_hex
+from wire.units import msat
+
+UNSPECIFIED = -1
+CANNOT_AFFORD, DUST = 301, 302
+
+
+class WalletCommands:
+    """Addresses, coins, and what is paid with them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._network = node.chain.network
+
+    async def newaddr(self, addresstype: Text | None = None) -> dict[str, Any]:
+        """A fresh address of the wallet: bech32 (P2WPKH), p2tr, or both."""
+        if addresstype not in (None, "bech32", "p2tr", "all"):
+            why = f"addresstype: should be 'bech32', 'p2tr' or 'all': invalid token '{addresstype}'"
+            raise CommandFailed(INVALID_PARAMETERS, why)
+        scripts = await self._node.switch.ask(self._node.switch.new_scripts)
+        both = {
+            name: address_of(script, self._network)
+            for name, script in zip(("bech32", "p2tr"), scripts, strict=True)
+        }
+        return {addresstype: both[addresstype]} if addresstype in both else both
+
+    async def listfunds(self, spent: Boolean = False) -> dict[str, Any]:
+        """What is ours on chain and in channels."""
+        node = self._node
+        open_channels = [channel for channel in node.channels() if not is_over(node, channel)]
+        coins = [coin_view(coin, self._network, node.wallet.is_mature(coin)) for coin in node.wallet.coins()]
+        return {
+            "outputs": [*coins, *(self._spent() if spent else ())],
+            "channels": [channel_funds_view(node, channel) for channel in open_channels],
+        }
+
+    def _spent(self) -> list[dict[str, Any]]:
+        """Outputs that were ours."""
+        return [
+            {
+                "txid": txid_hex(txin.outpoint.txid),
+                "output": txin.outpoint.index,
+                "amount_msat": msat(output.value_sat),
+                "scriptpubkey": output.script.hex(),
+                "address": address_of(output.script, self._network),
+                "status": "spent",
+                "reserved": False,
+            }
+            for transaction in (known.transaction for known in self._node.wallet.transactions())
+            for txin, output in zip(transaction.inputs, self._node.wallet.spent_by(transaction), strict=True)
+            if output is not None
+        ]
+
+    async def listtransactions(self) -> dict[str, Any]:
+        """Every transaction that touches the wallet."""
+        return {"transactions": [_transaction_view(known) for known in self._node.wallet.transactions()]}
+
+    async def withdraw(
+        self,
+        destination: Text,
+        satoshi: AmountSatOrAll,
+        feerate: Feerate = NORMAL,
+        minconf: Integer = 1,
+        utxos: Array | None = None,
+    ) -> dict[str, Any]:
+        """Pay an address on the chain, some satoshis or all."""
+        script = self._script(destination)
+        rate = await feerate.per_kw(self._node.chain)
+        means = means_of(minconf, utxos)
+        if satoshi is not None and satoshi < MIN_OUTPUT_SAT:
+            raise CommandFailed(DUST, f"{satoshi} sat would be dust: the least is {MIN_OUTPUT_SAT}")
+
+        def act(turn: Turn) -> FundedTransaction:
+            wallet = self._node.wallet
+            if satoshi is None:
+                funded = wallet.fund_all(script, rate, means)
+            else:
+                funded = wallet.fund((TxOut(satoshi, script),), rate, means=means)
+            wallet.add(funded.transaction)
+            self._keep(turn, funded.transaction)
+            return funded
+
+        return await self._sent(act)
+
+    async def bumpfee(self, txid: Hash, feerate: Feerate | None = None) -> dict[str, Any]:
+        """Pay more for a transaction of ours that waits: replace it, or pull it with a child."""
+        node, name = self._node, txid[::-1]
+        funds_channel = any(c.charter.funding_outpoint.txid == name for c in node.channels())
+        raise_fee = bumping.pull if funds_channel else bumping.replace
+        rate = await (feerate or NORMAL).per_kw(node.chain)
+        if feerate is None:
+            rate = max(rate, self._usual_step(name))
+
+        def act(turn: Turn) -> FundedTransaction:
+            funded = raise_fee(node.wallet, name, rate)
+            self._keep(turn, funded.transaction)
+            if not funds_channel:
+                turn.write(lambda: node.store.forget_broadcast(name))
+            return funded
+
+        sent = await self._sent(act)
+        return {**sent, "method": "child" if funds_channel else "replacement"}
+
+    def _usual_step(self, txid: bytes) -> int:
+        """Half more than it pays now."""
+        try:
+            transaction, fee_sat = bumping.waiting(self._node.wallet, txid)
+        except CannotBump as cannot:
+            raise CommandFailed(UNSPECIFIED, str(cannot)) from None
+        return 3 * fee_sat * 1000 // (2 * transaction.weight) + bumping.RELAY_PER_KW
+
+    async def _sent(self, act: Any) -> dict[str, Any]:
+        """Make a transaction in a turn, and give it to the chain once that is durable."""
+        node = self._node
+        try:
+            funded: FundedTransaction = await node.switch.ask(act)
+        except InsufficientFunds as short:
+            raise CommandFailed(CANNOT_AFFORD, str(short)) from None
+        except CannotBump as cannot:
+            raise CommandFailed(UNSPECIFIED, str(cannot)) from None
+        transaction = funded.transaction
+        try:
+            await node.chain.broadcast(transaction)
+        except Rejected as rejected:
+            await node.switch.ask(lambda turn: self._drop(turn, transaction))
+            raise CommandFailed(UNSPECIFIED, f"Error broadcasting transaction: {rejected.reason}") from None
+        return {
+            "tx": transaction.serialize().hex(),
+            "txid": txid_hex(transaction.txid),
+            "psbt": signed_psbt(transaction, node.wallet.spent_by(transaction)),
+            "fee_msat": msat(funded.fee_sat),
+        }
+
+    def _keep(self, turn: Turn, transaction: Transaction) -> None:
+        wallet, store = self._node.wallet, self._node.store
+        turn.write(lambda: store.put_broadcast(transaction))
+        turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
+
+    def _drop(self, turn: Turn, transaction: Transaction) -> None:
+        wallet, store = self._node.wallet, self._node.store
+        wallet.forget(transaction.txid)
+        turn.write(lambda: store.forget_broadcast(transaction.txid))
+        turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
+
+    def _script(self, address: str) -> bytes:
+        try:
+            return script_of(address, self._network)
+        except InvalidAddress as bad:
+            why = f"destination: {bad}: invalid token '{address}'"
+            raise CommandFailed(INVALID_PARAMETERS, why) from None
+
+
+def means_of(minconf: int, utxos: list[Any] | None) -> Means:
+    """Which coins may pay, as `minconf` and `utxos` say.
+
+    Raises:
+        CommandFailed: what they say cannot be meant.
+    """
+    try:
+        named = tuple([_outpoint(str(text)) for text in utxos or ()])
+    except ValueError:
+        why = f"utxos: should be an array of txid:output: invalid token '{utxos}'"
+        raise CommandFailed(INVALID_PARAMETERS, why) from None
+    if utxos is not None and len(set(named)) != max(1, len(utxos)):
+        raise CommandFailed(INVALID_PARAMETERS, "utxos: should name some outputs, and each once")
+    return Means(named, minconf)
+
+
+def _outpoint(text: str) -> OutPoint:
+    txid, _, index = text.partition(":")
+    if len(txid) != 64:
+        raise ValueError
+    return OutPoint(txid_of_hex(txid), int(index))
+
+
+def _transaction_view(known: Known) -> dict[str, Any]:
+    transaction = known.transaction
+    return {
+        "hash": txid_hex(transaction.txid),
+        "rawtx": transaction.serialize().hex(),
+        "blockheight": known.height or 0,
+        "txindex": known.position or 0,
+        "locktime": transaction.locktime,
+        "version": transaction.version,
+        "inputs": [
+            {
+                "txid": txid_hex(txin.outpoint.txid),
+                "index": txin.outpoint.index,
+                "sequence": txin.sequence,
+            }
+            for txin in transaction.inputs
+        ],
+        "outputs": [
+            {"index": index, "amount_msat": msat(output.value_sat), "scriptPubKey": output.script.hex()}
+            for index, output in enumerate(transaction.outputs)
+        ],
+    }

@@ -1,0 +1,56 @@
+"""The fields of the replies, as Core Lightning documents them."""
+
+from typing import Any
+
+# the fields that Core Lightning's schemas require, and those that its clients read all the same
+REQUIRED = {
+    "getinfo": "id alias color num_peers num_pending_channels num_active_channels num_inactive_channels "
+    "version lightning-dir blockheight network fees_collected_msat address binding our_features",
+    "newaddr": "bech32 p2tr",
+    "withdraw": "tx txid psbt",
+    "bumpfee": "tx txid psbt method fee_msat",
+    "listtransactions": "hash rawtx blockheight txindex locktime version inputs outputs",
+    "transaction input": "txid index sequence",
+    "transaction output": "index amount_msat scriptPubKey",
+    "feerates": "min_acceptable max_acceptable floor estimates opening mutual_close unilateral_close "
+    "unilateral_anchor_close penalty",
+    "feerate estimate": "blockcount feerate smoothed_feerate",
+    "onchain_fee_estimates": "opening_channel_satoshis mutual_close_satoshis unilateral_close_satoshis "
+    "htlc_timeout_satoshis htlc_success_satoshis",
+    "connect": "id features direction address",
+    "fundchannel": "tx txid outnum channel_id channel_type",
+    "invoice": "bolt11 payment_hash payment_secret expires_at created_index",
+    "listinvoices": "label payment_hash status expires_at created_index description bolt11 amount_msat "
+    "pay_index amount_received_msat paid_at payment_preimage",
+    "pay": "payment_preimage destination payment_hash created_at parts amount_msat amount_sent_msat status",
+    "keysend": "payment_preimage destination payment_hash created_at parts amount_msat amount_sent_msat "
+    "status",
+    "listpays": "payment_hash status destination created_at created_index completed_at bolt11 preimage "
+    "amount_msat amount_sent_msat label",
+    "listpeers": "id connected num_channels features",
+    "listpeerchannels": "peer_id peer_connected state opener features channel_type updates feerate "
+    "short_channel_id direction channel_id funding_txid funding_outnum private funding to_us_msat total_msat "
+    "fee_base_msat "
+    "fee_proportional_millionths dust_limit_msat their_reserve_msat our_reserve_msat spendable_msat "
+    "receivable_msat minimum_htlc_in_msat minimum_htlc_out_msat maximum_htlc_out_msat their_to_self_delay "
+    "our_to_self_delay "
+    "max_accepted_htlcs state_changes status htlcs reestablished",
+    "outputs": "txid output amount_msat scriptpubkey address status reserved blockheight",
+    "channels": "peer_id our_amount_msat amount_msat funding_txid funding_output connected state channel_id "
+    "short_channel_id",
+    "listchannels": "source destination short_channel_id direction public amount_msat message_flags "
+    "channel_flags active last_update base_fee_millisatoshi fee_per_millionth delay htlc_minimum_msat "
+    "htlc_maximum_msat features",
+    "listnodes": "nodeid alias color last_timestamp features addresses",
+    "getroute": "id channel direction amount_msat delay style",
+    "decode": "type valid currency created_at expiry payee amount_msat description min_final_cltv_expiry "
+    "payment_secret features payment_hash",
+    "close": "type tx txid txs txids",
+    "stop": "result",
+}
+
+
+def check(method: str, result: dict[str, Any]) -> dict[str, Any]:
+    missing = set(REQUIRED[method].split()) - result.keys()
+    assert not missing, f"{method} lacks {missing}"
+    return result
