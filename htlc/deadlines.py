@@ -65,8 +65,7 @@ def expiring(channel: Channel, height: int) -> Iterator[Htlc]:
         return
     # forwarding-safety.3
     for htlc in channel.htlcs.remote.values():
-        is_read = htlc.onion is None and htlc.shared_secret is not None
-        is_pending = htlc.is_locked_in and htlc.outcome is None and is_read
+        is_pending = htlc.is_locked_in and htlc.outcome is None and htlc.shared_secret is not None
         if is_pending and height >= htlc.cltv_expiry - FAIL_BACK_BLOCKS:
             yield htlc
 

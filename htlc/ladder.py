@@ -156,7 +156,7 @@ class Htlc(msgspec.Struct, frozen=True, gc=False, array_like=True):
     outcome: Outcome | None = None
     outcome_rung: Rung = Rung.PROPOSED  # meaningless without an outcome
     origin: Origin | None = None  # of HTLCs that we offer
-    # of those we received until it is decided what becomes of them, of ours until they are acknowledged
+    # of those we received until they are passed on or removed, of ours until they are acknowledged
     onion: bytes | None = None
     shared_secret: bytes | None = None  # of HTLCs that we received and could peel
     path_key: bytes | None = None

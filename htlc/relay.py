@@ -152,9 +152,9 @@ def _why_not(htlc: Htlc, payload: HopPayload, exit: Exit, height: int) -> Failur
 
 
 class Owed(msgspec.Struct, frozen=True, gc=False):
-    """What an invoice of ours asks for. No amount: the payer chooses."""
+    """What an invoice of ours asks for. No amount: the payer chooses. No preimage: our user has it yet."""
 
-    payment_preimage: bytes
+    payment_preimage: bytes | None
     payment_secret: bytes
     amount_msat: Msat | None
     min_final_cltv_expiry_delta: int
@@ -168,9 +168,16 @@ class Take(msgspec.Struct, frozen=True, gc=False):
     is_keysend: bool
 
 
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """It is what we asked for or a part of it, but something is missing yet: the rest, or the preimage."""
+
+    amount_msat: Msat  # what the payer meant to bring with this HTLC
+    total_msat: Msat
+
+
 def accept(
     htlc: Htlc, receive: Receive, owed: Owed | None, height: int, keysend_delta_blocks: int = 18
-) -> Take | Fail:
+) -> Take | Wait | Fail:
     """Whether an HTLC for us is one that we asked for (BOLT 4, receiving)."""
     payload, secret = receive.payload, receive.shared_secret
     # payload.3: the last hop may not have been given less, in money or in time, than was sent
@@ -182,7 +189,10 @@ def accept(
     if htlc.cltv_expiry < payload.outgoing_cltv_value:
         return failed(secret, Failure(FailureCode.final_incorrect_cltv_expiry, cltv_expiry=htlc.cltv_expiry))
     if owed is not None and _pays(htlc, payload, owed, height):
-        return Take(owed.payment_preimage, False)
+        amount_msat, total_msat = payload.amt_to_forward, payload.total_msat or Msat(0)
+        if owed.payment_preimage is not None and amount_msat >= total_msat:
+            return Take(owed.payment_preimage, False)
+        return Wait(amount_msat, total_msat)
     preimage = payload.keysend_preimage
     is_keysend = owed is None and preimage is not None and sha256(preimage) == htlc.payment_hash
     if is_keysend and preimage is not None and htlc.cltv_expiry >= height + keysend_delta_blocks:
@@ -196,8 +206,8 @@ def _pays(htlc: Htlc, payload: HopPayload, owed: Owed, height: int) -> bool:
     amount_msat, total_msat = owed.amount_msat, payload.total_msat
     if not owed.is_open or payload.payment_secret != owed.payment_secret:
         return False
-    # payload.4: without basic_mpp one HTLC is the whole payment
-    if total_msat is None or payload.amt_to_forward < total_msat:
+    # payload.4: the whole of its parts is what must be right
+    if total_msat is None:
         return False
     if amount_msat is not None and not amount_msat <= total_msat <= 2 * amount_msat:
         return False

@@ -154,10 +154,16 @@ def removal_message(channel_id: bytes, htlc_id: int, outcome: Outcome) -> Messag
             return UpdateFailMalformedHtlc(channel_id, htlc_id, digest, code)
 
 
-def decided(channel: Channel, htlc_id: int, shared_secret: bytes | None) -> Channel:
-    """Note that the onion of this HTLC was read, so that it is never read twice."""
+def decided(
+    channel: Channel, htlc_id: int, shared_secret: bytes | None, *, is_for_us: bool = False
+) -> Channel:
+    """Note that the onion of this HTLC was read, so that it is never passed on twice.
+
+    One for us keeps it: if it waits for more of its payment, a restart reads it again.
+    """
     htlc = channel.htlcs.remote[htlc_id]
-    return _with_htlc(channel, _with(htlc, onion=None, shared_secret=shared_secret))
+    onion = htlc.onion if is_for_us else None
+    return _with_htlc(channel, _with(htlc, onion=onion, shared_secret=shared_secret))
 
 
 def change_fee(

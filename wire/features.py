@@ -223,6 +223,7 @@ OURS: Final = Features.of(
     optional=(
         UPFRONT_SHUTDOWN_SCRIPT,
         GOSSIP_QUERIES,
+        BASIC_MPP,
         LARGE_CHANNEL,
         ANCHORS,
         SHUTDOWN_ANYSEGWIT,

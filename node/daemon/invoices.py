@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from htlc.ladder import Htlc
 from htlc.relay import Owed, Take
 from wire.crypto.hashes import sha256
 from wire.units import Msat
@@ -109,13 +108,13 @@ class Invoices:
             is_open=not row.is_paid and not row.is_expired(self._now()),
         )
 
-    def settle(self, turn: "Turn", htlc: Htlc, take: Take) -> None:
-        """Note that the HTLC paid it."""
+    def settle(self, turn: "Turn", payment_hash: bytes, take: Take, received_msat: Msat) -> None:
+        """Note that so much was paid for it."""
         now = int(self._now())
-        row = self.rows.get(htlc.payment_hash) or self._enter(
+        row = self.rows.get(payment_hash) or self._enter(
             turn,
             InvoiceRow(
-                payment_hash=htlc.payment_hash,
+                payment_hash=payment_hash,
                 payment_preimage=take.payment_preimage,
                 payment_secret=b"",
                 amount_msat=None,
@@ -125,7 +124,7 @@ class Invoices:
             ),
         )
         self._paid += 1
-        paid = msgspec.structs.replace(row, received_msat=htlc.amount_msat, paid_at=now, pay_index=self._paid)
+        paid = msgspec.structs.replace(row, received_msat=received_msat, paid_at=now, pay_index=self._paid)
         self._put(turn, paid)
         for callback in self.on_settled:
             turn.then(lambda call=callback: call(paid))  # type: ignore[misc]

@@ -47,7 +47,7 @@ from wire import bolt11, node_address
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
 from wire.crypto.secp256k1 import Point
-from wire.features import INVOICE, OUR_INIT, Features
+from wire.features import BASIC_MPP, INVOICE, OUR_INIT, Features
 from wire.messages.base import Init, PeerStorage, PeerStorageRetrieval
 from wire.messages.gossip import (
     AnnouncementSignatures,
@@ -195,6 +195,7 @@ class Node:
                 nursery.start_soon(self.fee_keeper.run)
                 nursery.start_soon(self.restorer.run)
                 nursery.start_soon(self.storer.run)
+                nursery.start_soon(self.switch.gathering.run)
                 for client in self.tower_clients:
                     nursery.start_soon(client.run)
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)
@@ -469,8 +470,9 @@ class Node:
         final_cltv_expiry_delta: int = DEFAULT_FINAL_DELTA_BLOCKS,
         max_fee_msat: Msat | None = None,
         payment_metadata: bytes | None = None,
+        may_split: bool = False,
     ) -> Payment:
-        """Pay somebody who is ready for it.
+        """Pay somebody who is ready for it, in parts if he takes them.
 
         Raises:
             PaymentFailed, AlreadyPaid: nothing more was paid.
@@ -484,6 +486,7 @@ class Node:
                 payment_metadata=payment_metadata,
                 final_cltv_expiry_delta=final_cltv_expiry_delta,
                 max_fee_msat=max_fee_msat,
+                may_split=may_split,
             )
         )
 
@@ -509,6 +512,8 @@ class Node:
             final_cltv_expiry_delta=invoice.min_final_cltv_expiry_delta,
             max_fee_msat=max_fee_msat,
             payment_metadata=invoice.payment_metadata,
+            # b11-invoices.5
+            may_split=invoice.features.has(BASIC_MPP),
         )
 
     async def keysend(self, payee: Point, amount_msat: Msat, max_fee_msat: Msat | None = None) -> Payment:

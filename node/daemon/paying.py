@@ -1,7 +1,9 @@
-"""Paying: find a route, offer the first HTLC, learn from what comes back, try again (BOLT 4, 7).
+"""Paying: find routes, offer their first HTLCs, learn from what comes back, try again (BOLT 4, 7).
 
-A failed channel or node is not tried again for the same payment, so every attempt has something
-new to say; a payment ends with the preimage, or with the reason of its last attempt.
+A payment that its payee takes in parts may be under way over several routes at once. Each part that
+fails is replaced on its own; no attempt is repeated that has failed, unless something is known that
+was not known then. A payment ends with the preimage, or with the reason of its last failure once
+nothing of it is on its way any more.
 """
 
 import secrets
@@ -10,15 +12,17 @@ from collections.abc import Callable
 import msgspec
 
 from gossip.graph import Graph
+from gossip.private import Hint
 from gossip.routes import NoRoute, Route, find_route
 from htlc import steps
-from htlc.errors import CannotOffer, ChannelError, NotUsable
+from htlc.errors import ChannelError, NotUsable
 from htlc.ladder import Paid
 from htlc.limits import spendable_msat
-from node.daemon.payments import Attempt, AttemptRow, Note, PaymentRow, reason
+from node.daemon.errand import Errand
+from node.daemon.payments import Attempt, AttemptRow, Note, PaymentRow
+from node.daemon.splitting import MOST_PARTS, Burden, split
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
-from onion.failures import Attributed, FailureCode
 from onion.payload import HopPayload, encode_payload
 from onion.sphinx import build
 from wire.crypto.secp256k1 import Point
@@ -26,6 +30,7 @@ from wire.units import Msat
 
 MARGIN_BLOCKS = 3
 MOST_ATTEMPTS = 20
+MOST_ATTEMPTS_IN_PARTS = 100
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +46,8 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     final_cltv_expiry_delta: int = 18
     margin_blocks: int = MARGIN_BLOCKS  # in case blocks come while the HTLC is on its way
     max_fee_msat: Msat | None = None
+    may_split: bool = False  # whether the payee takes it in parts (b11-invoices.5)
+    hints: tuple[Hint, ...] = ()
     note: Note = Note()
 
 
@@ -50,9 +57,10 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     preimage: bytes
     amount_msat: Msat
     fee_msat: Msat
-    route: tuple[Point, ...]  # the nodes after us, the payee last
+    route: tuple[Point, ...]  # of the part that arrived first: the nodes after us, the payee last
     short_channel_ids: tuple[int, ...]
     attempts: int
+    parts: int = 1
 
 
 class PaymentFailed(Exception):
@@ -61,15 +69,6 @@ class PaymentFailed(Exception):
     def __init__(self, reason: str, attempts: int, *, is_payees_wish: bool = False) -> None:
         self.reason, self.attempts, self.is_payees_wish = reason, attempts, is_payees_wish
         super().__init__(f"the payment failed after {attempts} attempts: {reason}")
-
-
-class Errand:
-    """One payment under way: what it has learned to avoid, and whether anybody still waits for it."""
-
-    def __init__(self) -> None:
-        self.is_over = False
-        self.edges: set[tuple[int, int]] = set()
-        self.nodes: set[Point] = set()
 
 
 class Payer:
@@ -95,7 +94,7 @@ class Payer:
         """
         if wanted.amount_msat <= 0:
             raise PaymentFailed("there is nothing to pay", 0)
-        now, errand = int(self._now()), Errand()
+        now, errand = int(self._now()), Errand(wanted.hints)
         row = PaymentRow(wanted.payment_hash, wanted.payee, wanted.amount_msat, now, note=wanted.note)
         self._switch.payments.begin(row)
         try:
@@ -105,46 +104,76 @@ class Payer:
             self._switch.payments.leave(wanted.payment_hash)
 
     async def _run(self, wanted: Wanted, errand: Errand) -> Payment:
-        why, made, is_payees_wish = "no attempt was made", 0, False
-        while made < MOST_ATTEMPTS:
-            try:
-                route = self._route(wanted, errand)
-            except NoRoute as none:
-                why = str(none) if made == 0 else why
-                break
-            made += 1
-            try:
-                attempt = await self._switch.ask(self.offering(wanted, errand, route))
-            except (CannotOffer, NotUsable, ChannelError) as refused:
-                why = str(refused)
-                errand.edges.add((route.hops[0].short_channel_id, route.hops[0].direction))
-                continue
-            await attempt.done.wait()
-            if attempt.preimage is not None:
-                return _arrived(attempt, made)
-            why = reason(attempt.attributed)
-            is_payees_wish = (
-                attempt.attributed is not None and attempt.attributed.hop_index == len(route.hops) - 1
+        while not errand.arrived:
+            while not errand.is_hopeless and errand.promised_msat < wanted.amount_msat:
+                await self._send_what_is_missing(wanted, errand)
+            if not errand.flying:
+                await self._switch.ask(lambda turn: self._switch.payments.give_up(turn, wanted.payment_hash))
+                raise PaymentFailed(errand.why, errand.made, is_payees_wish=errand.is_payees_wish)
+            await errand.wait_for_news()
+            for attempt, route in errand.land():
+                if attempt.preimage is None:
+                    errand.why = attempt.row.why
+                    graph, now = errand.view(self._graph), int(self._now())
+                    errand.learn(attempt.attributed, route, graph, now)
+        return _arrived(errand, self._switch.payments.rows[wanted.payment_hash])
+
+    async def _send_what_is_missing(self, wanted: Wanted, errand: Errand) -> None:
+        """Offer what would make the payment whole, all of it in one turn."""
+        missing_msat = Msat(wanted.amount_msat - errand.promised_msat)
+        try:
+            routes = self._routes(wanted, errand, missing_msat)
+        except NoRoute as none:
+            errand.why, errand.is_hopeless = errand.why or str(none), True
+            return
+        offers = [
+            self.offering(wanted, errand, route, part_id)
+            for part_id, route in enumerate(routes, start=errand.made + 1)
+        ]
+        errand.made += len(offers)
+
+        def act(turn: Turn) -> list[Attempt | ChannelError]:
+            return [_tried(offer, turn) for offer in offers]
+
+        for route, result in zip(routes, await self._switch.ask(act), strict=True):
+            if isinstance(result, Attempt):
+                errand.flying[result.row.id] = result, route
+            else:
+                errand.why = str(result)
+                errand.cap(route.hops[0], route.amount_msat)
+
+    def _routes(self, wanted: Wanted, errand: Errand, amount_msat: Msat) -> list[Route]:
+        """Routes for an amount as the errand now sees the network.
+
+        Raises:
+            NoRoute: there are none, or it has been tried often enough.
+        """
+        if errand.made >= (MOST_ATTEMPTS_IN_PARTS if wanted.may_split else MOST_ATTEMPTS):
+            raise TriedOften(errand.made)
+        graph, spendable = errand.view(self._graph), self.spendable()
+
+        def find(piece_msat: Msat, burden: Burden) -> Route:
+            left_msat = None
+            if wanted.max_fee_msat is not None:
+                left_msat = wanted.max_fee_msat - errand.fees_msat - burden.fees_msat
+            return find_route(
+                graph,
+                self._switch.signer.node_id,
+                wanted.payee,
+                piece_msat,
+                wanted.final_cltv_expiry_delta + wanted.margin_blocks,
+                max_fee_msat=left_msat,
+                excluded=errand.excluded(graph, piece_msat, burden),
+                excluded_nodes=errand.nodes,
+                local_limits={scid: most - burden.sent_msat.get(scid, 0) for scid, most in spendable.items()},
             )
-            if not _learn(attempt.attributed, route, errand):
-                break
-        await self._switch.ask(lambda turn: self._switch.payments.give_up(turn, wanted.payment_hash))
-        raise PaymentFailed(why, made, is_payees_wish=is_payees_wish)
 
-    def _route(self, wanted: Wanted, errand: Errand) -> Route:
-        return find_route(
-            self._graph,
-            self._switch.signer.node_id,
-            wanted.payee,
-            wanted.amount_msat,
-            wanted.final_cltv_expiry_delta + wanted.margin_blocks,
-            max_fee_msat=wanted.max_fee_msat,
-            excluded=errand.edges,
-            excluded_nodes=errand.nodes,
-            local_limits=self.spendable(),
-        )
+        most_parts = MOST_PARTS - len(errand.flying) if wanted.may_split else 1
+        return split(find, amount_msat, most_parts)
 
-    def offering(self, wanted: Wanted, errand: Errand, route: Route) -> Callable[[Turn], Attempt]:
+    def offering(
+        self, wanted: Wanted, errand: Errand, route: Route, part_id: int = 0
+    ) -> Callable[[Turn], Attempt]:
         """What a turn does to offer the first HTLC of the route; it raises what `steps.offer` raises."""
         switch, session_key = self._switch, secrets.token_bytes(32)
         onion = build(session_key, _told(wanted, route, switch.height), wanted.payment_hash)
@@ -157,6 +186,7 @@ class Payer:
             short_channel_ids=tuple(hop.short_channel_id for hop in route.hops),
             sent_msat=first.amount_msat,
             delivered_msat=route.amount_msat,
+            part_id=part_id,
         )
 
         def act(turn: Turn) -> Attempt:
@@ -176,9 +206,27 @@ class Payer:
             )
             turn.take(step)
             turn.saved[channel.id] = None
-            return switch.payments.start(turn, row)
+            return switch.payments.start(turn, row, onion.shared_secrets, errand.tell)
 
         return act
+
+
+class TriedOften(NoRoute):
+    """Enough is enough."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(attempts)
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return f"{self.attempts} attempts were made"
+
+
+def _tried(offer: Callable[[Turn], Attempt], turn: Turn) -> Attempt | ChannelError:
+    try:
+        return offer(turn)
+    except ChannelError as refused:
+        return refused
 
 
 def _told(wanted: Wanted, route: Route, height: int) -> list[tuple[Point, bytes]]:
@@ -203,38 +251,15 @@ def _told(wanted: Wanted, route: Route, height: int) -> list[tuple[Point, bytes]
     return told
 
 
-def _arrived(attempt: Attempt, attempts: int) -> Payment:
-    row = attempt.row
-    assert attempt.preimage is not None, "an attempt that arrived has its preimage"
+def _arrived(errand: Errand, row: PaymentRow) -> Payment:
+    first = errand.arrived[0]
+    assert first.preimage is not None, "an attempt that arrived has its preimage"
     return Payment(
-        preimage=attempt.preimage,
-        amount_msat=row.delivered_msat,
-        fee_msat=Msat(row.sent_msat - row.delivered_msat),
-        route=row.nodes,
-        short_channel_ids=row.short_channel_ids,
-        attempts=attempts,
+        preimage=first.preimage,
+        amount_msat=row.amount_msat,
+        fee_msat=row.fee_msat,
+        route=first.row.nodes,
+        short_channel_ids=first.row.short_channel_ids,
+        attempts=errand.made,
+        parts=row.parts,
     )
-
-
-_WORTH_ANOTHER_ROUTE = (FailureCode.final_incorrect_cltv_expiry, FailureCode.final_incorrect_htlc_amount)
-
-
-def _learn(attributed: Attributed | None, route: Route, errand: Errand) -> bool:
-    """Avoid what failed; whether another attempt makes sense."""
-    hops = route.hops
-    if attributed is None:
-        # anybody but our peer may have done it: avoid what comes after the first hop
-        errand.edges.update((hop.short_channel_id, hop.direction) for hop in hops[1:])
-        return len(hops) > 1
-    index, failure = attributed.hop_index, attributed.failure
-    if index == len(hops) - 1:
-        # the payee itself answers for others on the way only if they gave it the wrong HTLC
-        if failure is None or failure.code not in _WORTH_ANOTHER_ROUTE or index == 0:
-            return False
-        errand.nodes.add(hops[index - 1].node_id)
-        return True
-    if failure is None or failure.is_node or failure.is_bad_onion:
-        errand.nodes.add(hops[index].node_id)
-    else:
-        errand.edges.add((hops[index + 1].short_channel_id, hops[index + 1].direction))
-    return True

@@ -3,17 +3,19 @@
 An attempt is one HTLC on one route. It is written with the offer that carries it, and its
 outcome with the settlement, so after a crash each is either not sent or still on a channel's
 ladder. The onion's session key is kept: it alone can read a failure that comes back later.
+
+A payment is complete as soon as one of its HTLCs is fulfilled, for the preimage proves it, and
+failed only when none is left that could be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import msgspec
-import trio
 
 from htlc.ladder import Failed, FailedMalformed, Fulfilled, Outcome
-from onion.failures import Attributed, Failure, FailureCode, attribute
+from onion.failures import Attributed, Failure, FailureCode, attribute, encode_failure
 from onion.sphinx import shared_secrets_of
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
@@ -57,9 +59,26 @@ class PaymentRow(msgspec.Struct, frozen=True, gc=False):
     fee_msat: Msat = Msat(0)
     payment_preimage: bytes | None = None
     attempts: int = 0
-    completed_at: int | None = None
+    ended_at: int = 0
     note: Note = Note()
     created_index: int = 0  # counts the payments, from 1
+    group_id: int = 0  # counts the tries of this one, from 1
+    parts: int = 0  # that brought it, once it is complete
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """Who failed an attempt, and why, as far as anybody can tell."""
+
+    name: str
+    code: int | None = None
+    hop_index: int | None = None  # 0 is our peer, -1 ourselves
+    message: bytes = b""  # the failure as the hop wrote it
+    onion: bytes = b""  # what came back, if nobody could read it
+
+    @property
+    def text(self) -> str:
+        """In words; the first hop is our peer."""
+        return self.name if self.hop_index is None else f"{self.name}, says hop {self.hop_index + 1}"
 
 
 class AttemptRow(msgspec.Struct, frozen=True, gc=False):
@@ -73,15 +92,31 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     sent_msat: Msat
     delivered_msat: Msat
     status: Status = Status.PENDING
-    why: str = ""
+    refusal: Refusal | None = None
+    created_at: int = 0
+    ended_at: int = 0
+    group_id: int = 0  # counts the tries of one payment
+    part_id: int = 0  # among the parts of one try
+    hold_times: tuple[int, ...] = ()  # in deciseconds, of as many hops as have told theirs
+
+    @property
+    def why(self) -> str:
+        """Why it failed, in words."""
+        return self.refusal.text if self.refusal is not None else ""
+
+    @property
+    def fee_msat(self) -> Msat:
+        return Msat(self.sent_msat - self.delivered_msat)
 
 
 class Attempt:
     """An attempt that somebody waits for."""
 
-    def __init__(self, row: AttemptRow) -> None:
-        self.row = row
-        self.done = trio.Event()
+    def __init__(
+        self, row: AttemptRow, shared_secrets: Sequence[bytes], tell: Callable[[], None] = lambda: None
+    ) -> None:
+        self.row, self.shared_secrets, self.tell = row, shared_secrets, tell
+        self.is_over = False
         self.preimage: bytes | None = None
         self.attributed: Attributed | None = None
 
@@ -93,14 +128,26 @@ class Payments:
         self._store, self._now = store, now
         payments = (msgspec.msgpack.decode(raw, type=PaymentRow) for raw in store.values("payments"))
         self.rows = {row.payment_hash: row for row in payments}
-        attempts = [msgspec.msgpack.decode(raw, type=AttemptRow) for raw in store.values("attempts")]
-        self._pending = {row.id: row for row in attempts if row.status is Status.PENDING}
+        self._flying: dict[bytes, dict[int, AttemptRow]] = {}  # by hash and id
+        self._hashes: dict[int, bytes] = {}  # of what is on its way
+        self._attempt_ids: dict[bytes, list[int]] = {}
+        self._next_id = 1
+        for raw in store.values("attempts"):
+            self._know(msgspec.msgpack.decode(raw, type=AttemptRow))
         self._created = max((row.created_index for row in self.rows.values()), default=0)
-        self._next_id = 1 + max((row.id for row in attempts), default=0)
         self._waited: dict[int, Attempt] = {}
         self._attended: set[bytes] = set()  # hashes of payments that will be tried again if they fail
         for payment_hash in self.rows:
             self.leave(payment_hash)
+
+    def _know(self, row: AttemptRow) -> None:
+        self._attempt_ids.setdefault(row.payment_hash, []).append(row.id)
+        self._next_id = max(self._next_id, row.id + 1)
+        if row.status is Status.PENDING:
+            self._flying.setdefault(row.payment_hash, {})[row.id] = row
+            self._hashes[row.id] = row.payment_hash
+
+    # --- a payment
 
     def begin(self, row: PaymentRow) -> None:
         """Enter a payment that is about to be tried.
@@ -112,82 +159,125 @@ class Payments:
         if before is not None and before.status is not Status.FAILED:
             raise AlreadyPaid(row.payment_hash, before.status)
         self._created += 1
-        self.rows[row.payment_hash] = msgspec.structs.replace(row, created_index=self._created)
+        group_id = 1 + (before.group_id if before is not None else 0)
+        self.rows[row.payment_hash] = msgspec.structs.replace(
+            row, created_index=self._created, group_id=group_id
+        )
         self._attended.add(row.payment_hash)
 
     def leave(self, payment_hash: bytes) -> None:
         """Nobody tries this payment any more: what is not on its way has failed, and nothing follows it."""
         self._attended.discard(payment_hash)
         row = self.rows[payment_hash]
-        is_on_its_way = any(attempt.payment_hash == payment_hash for attempt in self._pending.values())
-        if row.status is Status.PENDING and not is_on_its_way:
+        if row.status is Status.PENDING and not self.is_on_its_way(payment_hash):
             self.rows[payment_hash] = msgspec.structs.replace(row, status=Status.FAILED)
+
+    def is_on_its_way(self, payment_hash: bytes) -> bool:
+        """Whether an HTLC of it may still arrive."""
+        return payment_hash in self._flying
+
+    def give_up(self, turn: "Turn", payment_hash: bytes) -> None:
+        """No attempt is left to make, and none under way."""
+        row = self.rows[payment_hash]
+        if row.status is Status.PENDING:
+            self._put(turn, msgspec.structs.replace(row, status=Status.FAILED, ended_at=int(self._now())))
+
+    def _put(self, turn: "Turn", row: PaymentRow) -> None:
+        self.rows[row.payment_hash] = row
+        turn.write(lambda: self._store.put_value("payments", row.payment_hash, row))
+
+    # --- its attempts
 
     def new_attempt_id(self) -> int:
         """A number that no attempt has had."""
         self._next_id += 1
         return self._next_id - 1
 
-    def start(self, turn: "Turn", row: AttemptRow) -> Attempt:
-        """Write the attempt with the offer that carries it."""
-        attempt = Attempt(row)
-        self._pending[row.id] = row
-        self._waited[row.id] = attempt
+    def start(
+        self, turn: "Turn", row: AttemptRow, shared_secrets: Sequence[bytes], tell: Callable[[], None]
+    ) -> Attempt:
+        """Write the attempt with the offer that carries it; `tell` is called when its outcome is durable."""
         payment = self.rows[row.payment_hash]
+        row = msgspec.structs.replace(row, created_at=int(self._now()), group_id=payment.group_id)
+        attempt = self._waited[row.id] = Attempt(row, shared_secrets, tell)
+        self._know(row)
         self._put(turn, msgspec.structs.replace(payment, attempts=payment.attempts + 1))
         turn.write(lambda: self._store.put_value("attempts", row.id, row))
         return attempt
 
+    def attempts(self, payment_hash: bytes) -> list[AttemptRow]:
+        """All attempts of a payment, in their order."""
+        ids = self._attempt_ids.get(payment_hash, ())
+        raws = (self._store.attempt(attempt_id) for attempt_id in ids)
+        return [msgspec.msgpack.decode(raw, type=AttemptRow) for raw in raws if raw is not None]
+
     def settle(self, turn: "Turn", attempt_id: int, outcome: Outcome | None) -> None:
         """The attempt's HTLC has its outcome; None if it ended on the chain and nobody claimed it."""
-        row = self._pending.pop(attempt_id, None)
+        row = self._landed(attempt_id)
         if row is None:
             return
         attempt = self._waited.pop(attempt_id, None)
+        if attempt is None:
+            attempt = Attempt(row, shared_secrets_of(row.session_key, row.nodes))
+        ended = msgspec.structs.replace(row, ended_at=int(self._now()))
         if isinstance(outcome, Fulfilled):
+            ended = msgspec.structs.replace(ended, status=Status.COMPLETE)
+            attempt.preimage = outcome.payment_preimage
             self._complete(turn, row, outcome.payment_preimage)
-            if attempt is not None:
-                attempt.preimage = outcome.payment_preimage
         else:
-            attributed = read_failure(row, outcome)
-            failed = msgspec.structs.replace(row, status=Status.FAILED, why=reason(attributed))
-            turn.write(lambda: self._store.put_value("attempts", row.id, failed))
-            if row.payment_hash not in self._attended:
-                self.give_up(turn, row.payment_hash)
-            if attempt is not None:
-                attempt.attributed = attributed
-        if attempt is not None:
-            turn.then(attempt.done.set)
+            attempt.attributed = read_failure(attempt.shared_secrets, outcome)
+            refusal = refusal_of(attempt.attributed, outcome)
+            ended = msgspec.structs.replace(ended, status=Status.FAILED, refusal=refusal)
+            self._lose(turn, row)
+        attempt.is_over, attempt.row = True, ended
+        turn.write(lambda: self._store.put_value("attempts", attempt_id, ended))
+        turn.then(attempt.tell)
+
+    def _landed(self, attempt_id: int) -> AttemptRow | None:
+        """The attempt, which is not on its way any more; None if it was not."""
+        payment_hash = self._hashes.pop(attempt_id, None)
+        if payment_hash is None:
+            return None
+        flying = self._flying[payment_hash]
+        row = flying.pop(attempt_id)
+        if not flying:
+            del self._flying[payment_hash]
+        return row
 
     def _complete(self, turn: "Turn", row: AttemptRow, preimage: bytes) -> None:
-        done = msgspec.structs.replace(row, status=Status.COMPLETE)
-        turn.write(lambda: self._store.put_value("attempts", row.id, done))
+        """The first part that arrives proves the payment; all that is on its way belongs to it."""
         payment = self.rows[row.payment_hash]
+        if payment.status is Status.COMPLETE:
+            return
+        parts = [row, *self._flying.get(row.payment_hash, {}).values()]
         self._put(
             turn,
             msgspec.structs.replace(
                 payment,
                 status=Status.COMPLETE,
                 payment_preimage=preimage,
-                fee_msat=Msat(row.sent_msat - row.delivered_msat),
-                completed_at=int(self._now()),
+                fee_msat=Msat(sum(part.sent_msat for part in parts) - payment.amount_msat),
+                parts=len(parts),
+                ended_at=int(self._now()),
             ),
         )
 
-    def give_up(self, turn: "Turn", payment_hash: bytes) -> None:
-        """No attempt is left to make."""
-        self._put(turn, msgspec.structs.replace(self.rows[payment_hash], status=Status.FAILED))
+    def _lose(self, turn: "Turn", row: AttemptRow) -> None:
+        """An attempt has failed; the payment too, if nothing else is on its way or will be."""
+        payment = self.rows[row.payment_hash]
+        if payment.status is Status.COMPLETE:
+            # its payee has let go of a part that it might have had
+            left_msat = Msat(payment.fee_msat - row.sent_msat)
+            self._put(turn, msgspec.structs.replace(payment, fee_msat=left_msat, parts=payment.parts - 1))
+        elif row.payment_hash not in self._attended and not self.is_on_its_way(row.payment_hash):
+            self.give_up(turn, row.payment_hash)
 
-    def _put(self, turn: "Turn", row: PaymentRow) -> None:
-        self.rows[row.payment_hash] = row
-        turn.write(lambda: self._store.put_value("payments", row.payment_hash, row))
 
-
-def read_failure(row: AttemptRow, outcome: Outcome | None) -> Attributed | None:
+def read_failure(shared_secrets: Sequence[bytes], outcome: Outcome | None) -> Attributed | None:
     """Who failed the attempt, and why; None if nobody can tell (BOLT 4, returning errors)."""
     match outcome:
         case Failed(reason=reason):
-            return attribute(shared_secrets_of(row.session_key, row.nodes), reason)
+            return attribute(shared_secrets, reason)
         case FailedMalformed(sha256_of_onion=digest, failure_code=code):
             return Attributed(0, Failure(code, sha256_of_onion=digest))
         case None:
@@ -196,9 +286,12 @@ def read_failure(row: AttemptRow, outcome: Outcome | None) -> Attributed | None:
     return None
 
 
-def reason(attributed: Attributed | None) -> str:
-    """What came back, in words; the first hop is our peer."""
+def refusal_of(attributed: Attributed | None, outcome: Outcome | None) -> Refusal:
+    """What is kept of a failure."""
     if attributed is None:
-        return "a failure came back that nobody can read"
-    name = attributed.failure.name if attributed.failure is not None else "an unreadable failure"
-    return f"{name}, says hop {attributed.hop_index + 1}"
+        onion = outcome.reason if isinstance(outcome, Failed) else b""
+        return Refusal("a failure came back that nobody can read", onion=onion)
+    failure = attributed.failure
+    if failure is None:
+        return Refusal("an unreadable failure", hop_index=attributed.hop_index)
+    return Refusal(failure.name, failure.code, attributed.hop_index, encode_failure(failure))

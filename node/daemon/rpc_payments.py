@@ -34,6 +34,7 @@ from node.daemon.rpc_views import invoice_view, payment_view
 from wire import bolt11, scid
 from wire.bitcoin.address import NoAddressForm, address_of
 from wire.crypto.hashes import sha256
+from wire.features import BASIC_MPP
 from wire.units import Msat
 
 UNSPECIFIED = -1
@@ -194,6 +195,7 @@ class PaymentCommands:
                 payment_metadata=invoice.payment_metadata,
                 final_cltv_expiry_delta=invoice.min_final_cltv_expiry_delta,
                 max_fee_msat=_most_fee(amount, maxfee, maxfeepercent, exemptfee),
+                may_split=invoice.features.has(BASIC_MPP),
                 note=Note(bolt11, label),
             ),
             retry_for,
@@ -340,7 +342,7 @@ def _paid(row: PaymentRow) -> dict[str, Any]:
         "destination": row.payee.hex(),
         "payment_hash": row.payment_hash.hex(),
         "created_at": row.created_at,
-        "parts": 1,
+        "parts": row.parts,
         "amount_msat": row.amount_msat,
         "amount_sent_msat": row.amount_msat + row.fee_msat,
         "status": row.status.value,

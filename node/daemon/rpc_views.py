@@ -273,6 +273,6 @@ def payment_view(row: PaymentRow) -> dict[str, Any]:
         view |= {
             "preimage": row.payment_preimage.hex(),
             "amount_sent_msat": row.amount_msat + row.fee_msat,
-            "completed_at": row.completed_at,
+            "completed_at": row.ended_at,
         }
     return view

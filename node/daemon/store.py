@@ -175,6 +175,11 @@ class Store(Database):
         """Write a row of one of the tables that hold a value for each key."""
         self.db.execute(f"insert or replace into {table} values(?, ?)", (key, _encode(value)))
 
+    def attempt(self, attempt_id: int) -> bytes | None:
+        """The encoded value of one attempt."""
+        row = self.db.execute("select value from attempts where id = ?", (attempt_id,)).fetchone()
+        return row[0] if row else None
+
     def values(self, table: str) -> Iterator[bytes]:
         for _, value in self.items(table):
             yield value

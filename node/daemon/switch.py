@@ -22,6 +22,7 @@ from htlc.relay import Toll
 from htlc.steps import Climate
 from node.daemon.closings import Closings, ClosingWish
 from node.daemon.establish import Establishment
+from node.daemon.gathering import Gathering
 from node.daemon.invoices import Invoices
 from node.daemon.ledger import Ledger
 from node.daemon.payments import Payments
@@ -84,6 +85,7 @@ class Switch:
         self.peers: dict[bytes, Peer] = {}
         self.live: set[bytes] = set()  # channels that are taken up on the present connection
         self.invoices, self.payments = Invoices(store, now), Payments(store, now)
+        self.gathering = Gathering(self)
         self.ledger, self.establishment = Ledger(store), Establishment(self)
         self.closings, self.resolver = Closings(self), Resolver(self)
         self.height = 0

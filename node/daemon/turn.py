@@ -16,7 +16,7 @@ from htlc.dust import check_dust
 from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch
 from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, TooMuchDust, Warn
 from htlc.ladder import Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
-from htlc.relay import Exit, Fail, Forward, Receive, Take, accept, decide, failed
+from htlc.relay import Exit, Fail, Forward, Receive, Take, Wait, accept, decide, failed
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
@@ -125,7 +125,8 @@ class Turn:
         switch = self.switch
         decision = decide(htlc, switch.signer.node_secret, switch.height, self.exit_of)
         channel = self.staged.get(channel_id) or switch.channels[channel_id]
-        self.put(steps.decided(channel, htlc.id, decision.shared_secret))
+        is_for_us = isinstance(decision, Receive)
+        self.put(steps.decided(channel, htlc.id, decision.shared_secret, is_for_us=is_for_us))
         if not isinstance(decision, Fail) and self._is_too_much_dust(channel, htlc):
             failure = Failure(FailureCode.temporary_channel_failure)
             decision = failed(decision.shared_secret, failure)
@@ -180,13 +181,16 @@ class Turn:
         self.saved[outgoing.id] = None
 
     def _receive(self, channel_id: bytes, htlc: Htlc, receive: Receive) -> None:
-        invoices = self.switch.invoices
-        answer = accept(htlc, receive, invoices.owed(htlc.payment_hash), self.switch.height)
-        if isinstance(answer, Take):
-            invoices.settle(self, htlc, answer)
-            self.remove(channel_id, htlc.id, Fulfilled(answer.payment_preimage))
-        else:
-            self.remove(channel_id, htlc.id, answer.outcome)
+        invoices, gathering, payment_hash = self.switch.invoices, self.switch.gathering, htlc.payment_hash
+        match accept(htlc, receive, invoices.owed(payment_hash), self.switch.height):
+            case Take() as take:
+                invoices.settle(self, payment_hash, take, htlc.amount_msat)
+                self.remove(channel_id, htlc.id, Fulfilled(take.payment_preimage))
+                gathering.refuse(self, payment_hash)
+            case Wait() as wait:
+                gathering.add(self, channel_id, htlc, receive.shared_secret, wait)
+            case Fail(outcome=outcome):
+                self.remove(channel_id, htlc.id, outcome)
 
     def remove(self, channel_id: bytes, htlc_id: int, outcome: Outcome) -> bool:
         """Fulfil or fail an incoming HTLC; one that is gone already is left alone, and False."""

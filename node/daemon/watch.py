@@ -143,6 +143,7 @@ class Watcher:
         for position, transaction in enumerate(block.transactions):
             if by_txid and transaction.txid in by_txid:
                 self._funding_mined(turn, by_txid[transaction.txid], transaction, block.height, position)
+        switch.gathering.keep_deadlines(turn, block.height)
         switch.resolver.connect(turn, block, is_tip=block.height >= self._tip_height)
         for channel in live:
             self._deepen(turn, turn.channel(channel.id) or channel)

@@ -17,6 +17,7 @@ from htlc.relay import (
     Receive,
     Take,
     Toll,
+    Wait,
     accept,
     decide,
 )
@@ -77,7 +78,7 @@ def forwarded(exit: Exit | None = EXIT, htlc: dict[str, Any] | None = None, **ch
     return decided(an_htlc(onion.packet, **(htlc or {})), exit)
 
 
-def told(decision: Decision | Take, onion: Onion | None = None) -> Failure | None:
+def told(decision: Decision | Take | Wait, onion: Onion | None = None) -> Failure | None:
     """What the sender reads when the failure has come back to it."""
     assert isinstance(decision, Fail)
     assert isinstance(decision.outcome, Failed)
@@ -268,7 +269,9 @@ def test_where_a_blinded_path_begins_it_comes_back_as_a_failure() -> None:
 # --- receiving
 
 
-def received(htlc: dict[str, Any] | None = None, owed: Owed | None = OWED, **changes: Any) -> Take | Fail:
+def received(
+    htlc: dict[str, Any] | None = None, owed: Owed | None = OWED, **changes: Any
+) -> Take | Wait | Fail:
     """Bob's answer to an HTLC for him, with the payload, the HTLC or what he is owed changed."""
     changes = {"total_msat": changes.get("amt_to_forward", AT_THE_END.total_msat)} | changes
     onion = an_onion(replace(AT_THE_END, **changes))
@@ -331,9 +334,23 @@ def test_whatever_is_wrong_a_prober_learns_nothing(owed: Owed | None, changes: d
 
 @bolt("payload.4")
 def test_a_part_of_a_payment_is_not_taken_for_the_whole() -> None:
-    parts = received({"amount_msat": 5_000_000}, amt_to_forward=Msat(5_000_000), total_msat=Msat(10_000_000))
-    assert isinstance(parts, Fail)
-    assert parts.failure == replace(UNKNOWN, htlc_msat=Msat(5_000_000))
+    part = received({"amount_msat": 5_000_000}, amt_to_forward=Msat(5_000_000), total_msat=Msat(10_000_000))
+    assert part == Wait(Msat(5_000_000), Msat(10_000_000))
+    for total_msat in (9_999_999, 20_000_001):
+        answer = received(amt_to_forward=Msat(5_000_000), total_msat=Msat(total_msat))
+        assert isinstance(answer, Fail)
+        assert answer.failure == UNKNOWN
+
+
+@bolt("payload.4")
+def test_what_the_payer_meant_counts_and_not_what_a_hop_added() -> None:
+    part = received({"amount_msat": 10_000_000}, amt_to_forward=Msat(9_999_999), total_msat=Msat(10_000_000))
+    assert part == Wait(Msat(9_999_999), Msat(10_000_000))
+
+
+def test_without_the_preimage_the_whole_waits_too() -> None:
+    answer = received(owed=replace(OWED, payment_preimage=None))
+    assert answer == Wait(Msat(10_000_000), Msat(10_000_000))
 
 
 @bolt("payload.4")

@@ -19,8 +19,9 @@ from htlc.resolution_claims import Market
 from node.chain.embedded import EmbeddedChain
 from node.chain.interface import MIN_FEERATE_PER_KW, Rejected, Tip
 from node.daemon.closings import ClosingWish
+from node.daemon.errand import Errand
 from node.daemon.invoices import InvoiceRow, new_invoice
-from node.daemon.paying import Errand, Payer, Wanted
+from node.daemon.paying import Payer, Wanted
 from node.daemon.payments import PaymentRow
 from node.daemon.peer import ALL_CHANNELS, Peer
 from node.daemon.signer import Signer
@@ -123,6 +124,7 @@ class PlainNode:
         self.signer = Signer(sha256(name.encode()))
         self.features = OUR_INIT  # what both sides of its connections have agreed on
         self.is_alive = False
+        self.seconds: float = NOW_SECONDS
         self.words_left: int | None = None  # how many messages it may send before it dies
         self.warnings: list[tuple[bytes, str]] = []
         self.refused: list[tuple[Transaction, str]] = []
@@ -145,9 +147,9 @@ class PlainNode:
         self.store = DoomedStore(self.directory / "node.sqlite")
         self.wallet = Wallet(self.signer.wallet_seed, chain.network)
         self.wallet.load(self.store.db)
-        self.switch = Switch(self.store, self.signer, self.wallet, self.house, self.toll, lambda: NOW_SECONDS)
+        self.switch = Switch(self.store, self.signer, self.wallet, self.house, self.toll, self._now)
         self.watcher = Watcher(self.switch, chain)
-        self.payer = Payer(self.switch, Graph(), lambda: NOW_SECONDS)
+        self.payer = Payer(self.switch, Graph(), self._now)
         self.words_left, self.held = None, []
         self.is_alive = True
         self.switch._inbox.appendleft(Request(resume))
@@ -161,6 +163,9 @@ class PlainNode:
         for callback in self.on_start:
             callback(self)
         self.turn()
+
+    def _now(self) -> float:
+        return self.seconds
 
     def die(self) -> None:
         """Lose everything but the database."""
@@ -260,20 +265,34 @@ class PlainNode:
         )
         return self.ask(lambda turn: self.switch.invoices.add(turn, row))
 
-    def pay(self, route: Route, payment_hash: bytes, payment_secret: bytes) -> None:
-        """Send one HTLC; what becomes of it is in `switch.payments`.
+    def pay(
+        self,
+        route: Route,
+        payment_hash: bytes,
+        payment_secret: bytes,
+        total_msat: Msat | None = None,
+        part_id: int = 0,
+    ) -> None:
+        """Send one HTLC, perhaps a part of more; what becomes of it is in `switch.payments`.
 
         Raises:
             Dead: the node has died over it.
             ChannelError: nothing was sent.
         """
-        payments, amount_msat = self.switch.payments, route.amount_msat
-        payments.begin(PaymentRow(payment_hash, route.hops[-1].node_id, amount_msat, NOW_SECONDS))
-        wanted = Wanted(route.hops[-1].node_id, payment_hash, amount_msat, payment_secret=payment_secret)
+        payments, amount_msat, payee = self.switch.payments, total_msat or route.amount_msat, route.hops[-1]
+        if not payments.is_on_its_way(payment_hash):
+            payments.begin(PaymentRow(payment_hash, payee.node_id, amount_msat, NOW_SECONDS))
+        wanted = Wanted(payee.node_id, payment_hash, amount_msat, payment_secret=payment_secret)
         try:
-            self.ask(self.payer.offering(wanted, Errand(), route))
+            self.ask(self.payer.offering(wanted, Errand(), route, part_id))
         finally:
             payments.leave(payment_hash)
+
+    def let_time_pass(self, seconds: float) -> None:
+        """Have so much later, and do what a running node does then."""
+        self.seconds += seconds
+        if self.is_alive:
+            self.ask(self.switch.gathering.expire)
 
     def release(self) -> None:
         """Take or fail all HTLCs that are held."""

@@ -407,7 +407,7 @@ async def test_a_stopped_node_comes_back_as_it_was(tmp_path: Path, monkeypatch: 
                 assert after.switch.by_scid == before.switch.by_scid
                 assert after.switch.invoices.rows == before.switch.invoices.rows
                 assert after.switch.payments.rows.keys() == before.switch.payments.rows.keys()
-                assert after.switch.payments._pending == before.switch.payments._pending
+                assert after.switch.payments._flying == before.switch.payments._flying
                 assert after.switch.ledger.earned == before.switch.ledger.earned
                 assert after.balance_sat == before.balance_sat
                 after.store.close()

@@ -6,6 +6,7 @@ has left because a claim would cost more than it brings. And of each node alone:
 than its payments explain, it has paid for transactions.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -31,12 +32,13 @@ DEEPEST_REORGANISATION = 6
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A payment as its payer means it."""
+    """A payment as its payer means it, or one part of it."""
 
     payer: str
     payee: str
     payment_hash: bytes
     route: Route
+    part_id: int
 
 
 class Cheat(msgspec.Struct, frozen=True):
@@ -71,14 +73,16 @@ class Books:
         self._entitled[opener.name] -= amount_msat
         self._entitled[accepter.name] += amount_msat
 
-    def enter(self, payer: PlainNode, payee: PlainNode, payment_hash: bytes, route: Route) -> None:
-        """A payment is about to be tried."""
-        self.entries.append(Entry(payer.name, payee.name, payment_hash, route))
+    def enter(
+        self, payer: PlainNode, payee: PlainNode, payment_hash: bytes, route: Route, part_id: int = 0
+    ) -> None:
+        """A payment, or a part of one, is about to be tried."""
+        self.entries.append(Entry(payer.name, payee.name, payment_hash, route, part_id))
 
     def status(self, entry: Entry) -> Status | None:
-        """What its payer knows of a payment."""
-        row = self.line[entry.payer].switch.payments.rows.get(entry.payment_hash)
-        return row.status if row is not None else None
+        """What its payer knows of it."""
+        attempts = self.line[entry.payer].switch.payments.attempts(entry.payment_hash)
+        return next((each.status for each in attempts if each.part_id == entry.part_id), None)
 
     @property
     def cheaters(self) -> set[str]:
@@ -88,6 +92,12 @@ class Books:
     def completed(self) -> int:
         """How many payments arrived."""
         return sum(map(self._is_complete, self.entries))
+
+    @property
+    def completed_in_parts(self) -> int:
+        """How many payments arrived in several parts."""
+        complete = Counter(entry.payment_hash for entry in self.entries if self._is_complete(entry))
+        return sum(count > 1 for count in complete.values())
 
     def pending(self) -> list[str]:
         """Payments that have not ended; who has gone back to an old state may have forgotten its own."""

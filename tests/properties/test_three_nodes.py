@@ -17,7 +17,16 @@ from tests.properties.three_nodes import run_of
 STEPS = 120
 FAST_RUNS = range(20)
 ALL_RUNS = range(*map(int, os.environ.get("RILL_SEEDS", "20:340").split(":")))
-EVENTS = ("completed", "deaths", "reorganisations", "deadlines", "closes", "force-closes", "punished")
+EVENTS = (
+    "completed",
+    "in parts",
+    "deaths",
+    "reorganisations",
+    "deadlines",
+    "closes",
+    "force-closes",
+    "punished",
+)
 ONE_RUN = os.environ.get("RILL_SEED")
 
 the_whole_life = bolt(
@@ -25,6 +34,7 @@ the_whole_life = bolt(
     "forwarding-safety.2",
     "forwarding-safety.3",
     "forwarding-safety.4",
+    "payload.4",
     "reestablish.1",
     "reestablish.2",
     "reestablish.5",

@@ -21,6 +21,8 @@ from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE, House, Wish
 from htlc.reestablish import disconnected
 from htlc.relay import Toll
 from htlc.resolution_claims import our_commitment
+from node.daemon.gathering import PATIENCE_SECONDS
+from node.daemon.invoices import InvoiceRow
 from node.daemon.turn import Turn
 from tests.node.lockstep import Line, Link
 from tests.node.plain_node import PlainNode
@@ -71,6 +73,8 @@ class Scene:
                 node.features = node.features.without(SIMPLE_CLOSE)
         self.trouble = random.choice((0, 1, 1, 2))
         self.next_number = 0
+        # payer, payee, invoice, amount and number of parts that are still to be sent
+        self.parts: list[tuple[PlainNode, PlainNode, InvoiceRow, int, int]] = []
         # every state of every channel, by node and the number of its own commitment
         self.states: dict[tuple[str, bytes], dict[int, Channel]] = {}
         self._checked: dict[tuple[str, bytes], Channel] = {}
@@ -152,6 +156,42 @@ class Scene:
             self.say(f"refused: {refused}")
         else:
             self.counts["sent"] += 1
+
+    def pay_in_parts(self) -> None:
+        """The first part of a payment; the others follow when chance wants, or never."""
+        random = self.random
+        payer, payee = random.choice([*permutations(self.nodes, 2)])
+        if not (payer.is_alive and payee.is_alive):
+            return
+        count = random.choice((2, 2, 3, 5))
+        amounts = [10 ** random.randrange(9) * random.randrange(1, 10) for _ in range(count)]
+        number, self.next_number = self.next_number, self.next_number + 1
+        invoice = payee.add_invoice(sum(amounts), number)
+        self.say(f"{payer.name} will pay {payee.name} {amounts} in parts, number {number}")
+        self.parts += [(payer, payee, invoice, amount, i) for i, amount in enumerate(amounts, start=1)]
+        self.pay_parts()
+
+    def pay_parts(self) -> None:
+        """Another part, or a few, of what is paid in parts."""
+        for _ in range(min(len(self.parts), self.random.choice((1, 1, 2, 5)))):
+            payer, payee, invoice, amount_msat, part_id = self.parts.pop()
+            if payer.is_alive and payee.is_alive:
+                self.say(f"{payer.name} sends {payee.name} part {part_id}, {amount_msat}")
+                route = self.line.route(payer, payee, amount_msat, self.random.choice((3, 10)))
+                total_msat = invoice.amount_msat
+                self.books.enter(payer, payee, invoice.payment_hash, route, part_id)
+                try:
+                    payer.pay(route, invoice.payment_hash, invoice.payment_secret, total_msat, part_id)
+                except ChannelError as refused:
+                    self.say(f"refused: {refused}")
+                else:
+                    self.counts["parts"] += 1
+
+    def let_time_pass(self) -> None:
+        """Half a minute goes by, so that parts without the rest are given back."""
+        self.say("half a minute passes")
+        for node in self.nodes:
+            node.let_time_pass(PATIENCE_SECONDS / 2)
 
     def hold(self) -> None:
         """Whether HTLCs for a node wait until something else has happened."""

@@ -1,9 +1,9 @@
 """Three nodes in a line under everything that can happen, and what must hold in the end.
 
-A run is a walk of random choices from one seed: payments of any size, messages that arrive one by
-one or all at once, links that break, nodes that die and return, blocks, reorganisations, rising
-fees, closes of every kind, and cheats. Then everything that was broken is mended, time passes, and
-`Books` does the sums. Left out: payments in several parts, which the node does not make yet.
+A run is a walk of random choices from one seed: payments of any size, whole or in parts, messages
+that arrive one by one or all at once, links that break, nodes that die and return, blocks,
+reorganisations, rising fees, closes of every kind, and cheats. Then everything that was broken is
+mended, time passes, and `Books` does the sums.
 """
 
 import re
@@ -47,7 +47,10 @@ class Walk(Scene):
 
     def _choices(self) -> tuple[Callable[[], None], ...]:
         return (
-            *[self.pay] * 12,
+            *[self.pay] * 10,
+            *[self.pay_in_parts] * 3,
+            *[self.pay_parts] * 4,
+            self.let_time_pass,
             *[self.deliver_one] * 6,
             *[self.deliver_all] * 10,
             *[self.deliver_to_the_inbox] * 2,
@@ -96,6 +99,7 @@ class Walk(Scene):
             if not link.is_up:
                 link.join()
         self.line.settle()
+        self.let_time_pass()
         for node in self.nodes:
             node.follow()
             if node.held:
@@ -170,6 +174,7 @@ def run_of(seed: int, steps_to_take: int = 100) -> Walk:
             walk.drain()
             walk.books.close()
             walk.counts["completed"] += walk.books.completed
+            walk.counts["in parts"] += walk.books.completed_in_parts
             walk.counts["punished"] += walk.books.punished
         except Exception as broken:
             story = "\n".join(walk.story[-80:])
