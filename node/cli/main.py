@@ -51,6 +51,9 @@ def demo(
         int,
         typer.Option(metavar="N", help="Listen on this port and the four after it. 0: on any free ones."),
     ] = 0,
+    web: Annotated[
+        bool, typer.Option("--web", help="Watch it on a page: what is watched is bought, chunk by chunk.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
 ) -> None:
     """Five nodes, four hops, a film paid for chunk by chunk.
@@ -67,6 +70,7 @@ the account is printed to the satoshi. PATH is replaced if it exists.
         "window": window,
         "seed": seed,
         "first_port": port,
+        "is_web": web,
     }
     try:
         from node.cli.demo import run_demo

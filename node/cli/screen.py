@@ -5,6 +5,7 @@ Progress goes to stderr and only if that is a terminal; the account goes to stdo
 
 from types import TracebackType
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -83,6 +84,12 @@ class Screen:
         """The first chunk is about to be asked for."""
         self._progress.reset(self._task, total=manifest.layout.length, description="Alice buys the film")
 
+    def page(self, url: str) -> None:
+        """The film waits here: bring the person there if there is one."""
+        self._progress.console.print(f"watch it at [link={url}]{url}[/link]", soft_wrap=True, highlight=False)
+        if self._progress.console.is_terminal:
+            typer.launch(url)
+
     def bought(self, chunk: ChunkBought) -> None:
         """One chunk more."""
         task = self._progress.tasks[0]
@@ -106,7 +113,7 @@ def _summary(account: Account, plan: Plan) -> Table:
     table.add_column(style="bold")
     table.add_column()
     table.add_row("film", f"{film.name}, {film.bytes:,} bytes in {film.chunks:,} chunks")
-    table.add_row("copy", f"{plan.out}, the same bytes")
+    table.add_row("copy", _copy(account, plan))
     table.add_row("pieces root", film.pieces_root)
     table.add_row("route", " → ".join(name.capitalize() for name in account.route))
     table.add_row("paid to Eric", f"{_sat(account.paid_msat)}{_dust(plan.price_msat)}")
@@ -119,6 +126,14 @@ def _summary(account: Account, plan: Plan) -> Table:
         f"closed in {seconds.close:.2f} s: {seconds.total:.2f} s",
     )
     return table
+
+
+def _copy(account: Account, plan: Plan) -> str:
+    """What became of the copy: a film that was not watched to its end has none."""
+    if account.paid_msat == account.film.chunks * plan.price_msat:
+        return f"{plan.out}, the same bytes"
+    bought = account.paid_msat // plan.price_msat
+    return f"none: {bought:,} of {account.film.chunks:,} chunks were bought"
 
 
 def _nodes(account: Account) -> Table:

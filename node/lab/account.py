@@ -70,7 +70,9 @@ def is_conserved(balances_sat: dict[str, BalanceSat], onchain_fees_sat: int) -> 
 
 
 def chunk_ms(seconds: Sequence[float]) -> ChunkMs:
-    """The median and the 95th percentile (nearest rank) of the times of all chunks."""
+    """The median and the 95th percentile (nearest rank) of the times of all chunks; zero of none."""
+    if not seconds:
+        return ChunkMs(0.0, 0.0)
     ranked = sorted(seconds)
     median = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
     p95 = ranked[ceil(0.95 * len(ranked)) - 1]

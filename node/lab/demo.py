@@ -14,10 +14,12 @@ from node.daemon.node import Node, PortTaken
 from node.daemon.peer import PeerGone
 from node.daemon.reconnect import Unreachable
 from node.daemon.wallet import InsufficientFunds
+from node.daemon.web import WebPortTaken
 from node.lab.account import Account, BalanceSat, ChainAccount, Film, Seconds, chunk_ms, is_conserved
 from node.lab.audit import audit
 from node.lab.network import Network, running_network
 from node.lab.plan import CAPACITY_SAT, PUSHED_SAT, BeyondMeans, Plan
+from node.lab.watching import watch
 from node.stream.budget import OverBudget
 from node.stream.content import ContentChanged
 from node.stream.files import FileSource
@@ -54,6 +56,9 @@ class Watcher(Protocol):
     def bought(self, chunk: ChunkBought) -> None:
         """One chunk more."""
 
+    def page(self, url: str) -> None:
+        """The film waits here for somebody who presses play."""
+
 
 class CopyDiffers(Exception):
     """Every chunk was verified, and the file is not the film all the same."""
@@ -81,6 +86,7 @@ FAILURES = (
     CopyDiffers,
     NotAnnounced,
     PortTaken,
+    WebPortTaken,
     Unreachable,
     PeerGone,
     OpeningFailed,
@@ -150,12 +156,11 @@ class Demo:
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(provider.serve)
-                receipt = await self._buy(offered.root)
+                receipt = await (self._watch(offered) if plan.is_web else self._buy(offered.root))
                 nursery.cancel_scope.cancel()
-        digest = _sha256(plan.film)
-        if _sha256(plan.out) != digest:
+        digest, layout = _sha256(plan.film), offered.layout
+        if len(receipt.chunks) == layout.chunk_count and _sha256(plan.out) != digest:
             raise CopyDiffers(plan.out)
-        layout = offered.layout
         film = Film(plan.name, layout.length, layout.chunk_count, offered.root.hex(), digest.hex())
         return film, receipt
 
@@ -192,6 +197,14 @@ class Demo:
         if manifest.total_msat + chunk_count * budget.fee_per_chunk_msat > means_msat:
             raise BeyondMeans(chunk_count, manifest.price_msat, means_msat)
 
+    async def _watch(self, offered: Manifest) -> Receipt:
+        """Alice watches it on a page as far as she likes, and buys what she watches."""
+        seller_id, plan = self._seller.node_id, self._plan
+        address = Address(seller_id, *announced_address(self._buyer, seller_id))
+        self._watcher.buying(offered)
+        link, directory = Link(offered.root, (address,)), self._buyer.config.directory / "library"
+        return await watch(self._buyer, link, directory, plan.out, self._watcher)
+
     def _in_channels_msat(self) -> dict[str, int]:
         return {name: node.channel_balance_msat for name, node in self._network.nodes.items()}
 
@@ -203,9 +216,10 @@ class Demo:
         balances_sat = {name: BalanceSat(before[name], after[name]) for name in before}
         found = audit(await network.blocks(), [channel.funding for channel in network.channels])
         tip = await network.chain.tip()
+        route = receipt.chunks[-1].route if receipt.chunks else ()
         return Account(
             film=film,
-            route=(BUYER, *(network.name_of(node_id) for node_id in receipt.chunks[-1].route)),
+            route=(BUYER, *(network.name_of(node_id) for node_id in route)),
             paid_msat=earned[SELLER],
             fees_msat={name: amount for name, amount in earned.items() if name not in (BUYER, SELLER)},
             seconds=seconds,

@@ -135,6 +135,8 @@ class Plan(msgspec.Struct, frozen=True):
     seed: int
     first_port: int
     """Zero lets the system choose free ports."""
+    is_web: bool = False
+    """Watched on a page, as far and as fast as a person wishes."""
 
     def checked(self, node_count: int = 5) -> "Plan":
         """This plan, as far as can be known before it is carried out.

@@ -149,8 +149,11 @@ class Provider:
 
     async def serve(self) -> None:
         """Answer requests until cancelled."""
-        async with trio.open_nursery() as self._nursery:
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
 
     async def _receive_get_manifest(self, peer: Point, payload: bytes) -> None:
         self._enqueue(peer, messages.read_get_manifest, payload)

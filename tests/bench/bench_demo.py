@@ -47,6 +47,9 @@ class Silent:
     def bought(self, chunk: ChunkBought) -> None:
         pass
 
+    def page(self, url: str) -> None:
+        pass
+
 
 async def run(report: Report) -> None:
     """Two sizes of chunks, then a profile of the larger."""
