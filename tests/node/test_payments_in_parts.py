@@ -7,11 +7,12 @@ import pytest
 import trio
 
 from gossip.routes import find_route
+from htlc.deadlines import CLAIM_BLOCKS
 from htlc.relay import Toll
 from node.daemon.errand import Errand
 from node.daemon.gathering import PATIENCE_SECONDS
-from node.daemon.invoices import InvoiceRow
-from node.daemon.paying import PaymentFailed, Wanted
+from node.daemon.invoices import DEFAULT_FINAL_DELTA_BLOCKS, InvoiceRow
+from node.daemon.paying import MARGIN_BLOCKS, PaymentFailed, Wanted
 from node.daemon.payments import Attempt, PaymentRow, Status
 from tests.bolt import bolt
 from tests.node.line import Held, Network, line, network, until
@@ -23,6 +24,7 @@ from wire.units import Msat
 DIAMOND = [("alice", "bob"), ("alice", "carol"), ("bob", "diana"), ("carol", "diana")]
 MORE_THAN_ONE_CHANNEL_HAS = 8_000_000_000
 HALF = AMOUNT // 2
+DELTA = DEFAULT_FINAL_DELTA_BLOCKS + MARGIN_BLOCKS
 
 
 async def diamond(net: Network) -> None:
@@ -41,7 +43,7 @@ async def part(
     rows, payment_hash = node.switch.payments.rows, invoice.payment_hash
     if payment_hash not in rows or rows[payment_hash].status is Status.FAILED:
         node.switch.payments.begin(PaymentRow(payment_hash, to, Msat(total_msat), 0))
-    route = find_route(node.graph, node.node_id, to, part_msat, 21, local_limits=node.payer.spendable())
+    route = find_route(node.graph, node.node_id, to, part_msat, DELTA, local_limits=node.payer.spendable())
     wanted = Wanted(to, payment_hash, Msat(total_msat), payment_secret=invoice.payment_secret)
     return await node.switch.ask(node.payer.offering(wanted, Errand(), route))
 
@@ -167,7 +169,7 @@ async def test_parts_go_back_while_there_is_time(tmp_path: Path) -> None:
         invoice = await net["carol"].add_invoice(Msat(AMOUNT))
         sent = await part(net, "alice", "carol", invoice, HALF)
         await gathered(net, "carol", invoice, 1)
-        await net.mine(3)
+        await net.mine(DELTA - CLAIM_BLOCKS)
         assert net["carol"].switch.gathering.waiting
         await net.mine(1)
         assert await ended(sent) == ["mpp_timeout, says hop 2"]
@@ -194,7 +196,7 @@ async def test_a_part_that_has_gone_to_chain_does_not_count(tmp_path: Path) -> N
         await net["diana"].force_close(net.ids["bob", "diana"])
         wrong_way = {(net.short_channel_id("bob", "diana"), direction) for direction in (0, 1)}
         node, to = net["alice"], net["diana"].node_id
-        route = find_route(node.graph, node.node_id, to, HALF, 21, excluded=wrong_way)
+        route = find_route(node.graph, node.node_id, to, HALF, DELTA, excluded=wrong_way)
         wanted = Wanted(to, invoice.payment_hash, Msat(AMOUNT), payment_secret=invoice.payment_secret)
         over_carol = await node.switch.ask(node.payer.offering(wanted, Errand(), route))
         other, waiting = net.ids["carol", "diana"], net["diana"].switch.gathering.waiting
