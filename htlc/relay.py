@@ -5,7 +5,7 @@ carries them out decides nothing more.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -129,25 +129,51 @@ def _forward(
 
 
 def _why_not(htlc: Htlc, payload: HopPayload, exit: Exit, height: int) -> Failure | None:
-    """The first rule of failures.4 that forbids passing it on."""
-    toll, update = exit.toll, exit.channel_update
+    """The failure that says why it is not passed on, or None."""
     amount_msat, cltv_expiry = payload.amt_to_forward, payload.outgoing_cltv_value
+    code = refusal(exit, Passing(htlc.amount_msat, htlc.cltv_expiry, amount_msat, cltv_expiry), height)
+    match code:
+        case None:
+            return None
+        case FailureCode.amount_below_minimum:
+            return Failure(code, htlc_msat=amount_msat, channel_update=exit.channel_update)
+        case FailureCode.fee_insufficient:
+            return Failure(code, htlc_msat=htlc.amount_msat, channel_update=exit.channel_update)
+        case FailureCode.incorrect_cltv_expiry:
+            return Failure(code, cltv_expiry=cltv_expiry, channel_update=exit.channel_update)
+        case FailureCode.expiry_too_far:
+            return Failure(code)
+    return Failure(code, channel_update=exit.channel_update)
+
+
+class Passing(NamedTuple):
+    """An HTLC on its way through us: what came in, and what shall go out."""
+
+    incoming_msat: int
+    incoming_expiry: int
+    amount_msat: Msat
+    cltv_expiry: int
+
+
+def refusal(exit: Exit, passing: Passing, height: int) -> FailureCode | None:
+    """The first rule of failures.4 that forbids passing it on."""
+    toll, (incoming_msat, incoming_expiry, amount_msat, cltv_expiry) = exit.toll, passing
     if not exit.is_usable:
-        return Failure(FailureCode.temporary_channel_failure, channel_update=update)
+        return FailureCode.temporary_channel_failure
     if toll.htlc_maximum_msat and amount_msat > toll.htlc_maximum_msat:
-        return Failure(FailureCode.temporary_channel_failure, channel_update=update)
+        return FailureCode.temporary_channel_failure
     if amount_msat < toll.htlc_minimum_msat:
-        return Failure(FailureCode.amount_below_minimum, htlc_msat=amount_msat, channel_update=update)
+        return FailureCode.amount_below_minimum
     # payload.1: what is left for us must be our fee and our time
-    if htlc.amount_msat < amount_msat + toll.fee_msat(amount_msat):
-        return Failure(FailureCode.fee_insufficient, htlc_msat=htlc.amount_msat, channel_update=update)
-    if htlc.cltv_expiry < cltv_expiry + toll.cltv_expiry_delta:
-        return Failure(FailureCode.incorrect_cltv_expiry, cltv_expiry=cltv_expiry, channel_update=update)
+    if incoming_msat < amount_msat + toll.fee_msat(amount_msat):
+        return FailureCode.fee_insufficient
+    if incoming_expiry < cltv_expiry + toll.cltv_expiry_delta:
+        return FailureCode.incorrect_cltv_expiry
     # forwarding-safety.3: time enough to see the outcome downstream before we owe it upstream
     if cltv_expiry <= height + SOON_BLOCKS:
-        return Failure(FailureCode.expiry_too_soon, channel_update=update)
-    if htlc.cltv_expiry > height + FAR_BLOCKS:
-        return Failure(FailureCode.expiry_too_far)
+        return FailureCode.expiry_too_soon
+    if incoming_expiry > height + FAR_BLOCKS:
+        return FailureCode.expiry_too_far
     return None
 
 

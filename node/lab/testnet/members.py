@@ -72,6 +72,7 @@ class NodeHere:
         self.node: Node | None = None
         self.node_id = ""
         self._chain, self._seed = chain, seed
+        self._tolls: dict[bytes, Toll] = {}
         self._scope, self._ended = trio.CancelScope(), trio.Event()
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -89,6 +90,7 @@ class NodeHere:
             self.directory, seed=node_seed(self._seed, self.name), alias=self.name, host=HOST, port=self.port
         )
         node = self.node = Node(config, self._chain)
+        node.switch.tolls.update(self._tolls)
         self._commands, general = commands_of(node, Identity(self.directory, self.name))
         try:
             with self._scope:
@@ -117,7 +119,8 @@ class NodeHere:
 
     async def set_toll(self, channel_id: str, toll: Toll) -> None:
         node = self._node
-        node.switch.tolls[bytes.fromhex(channel_id)] = toll
+        self._tolls[bytes.fromhex(channel_id)] = toll
+        node.switch.tolls.update(self._tolls)
         node.gossiper.say_again(bytes.fromhex(channel_id))
 
     async def wait_for_usable(self, count: int) -> None:

@@ -1,0 +1,1 @@
+"""Traffic models: who wants to pay whom, when, and how much."""

@@ -1,0 +1,132 @@
+"""Flow fidelity and real fidelity: the same scenario, the same payments, fees and balances.
+
+At flow fidelity nothing takes time here, as nothing does for real nodes under virtual time.
+"""
+
+import msgspec
+import pytest
+
+from node.lab.flow.engine import Pace
+from node.lab.flow.runs import Report, run_scenario
+from node.lab.real import OnlyFlow, run_real
+from node.lab.scenario.model import NodeSpec, Offline, Online, Pay, Scenario
+from node.lab.scenario.reading import house_scenarios, load_scenario, read_scenario
+
+AT_ONCE = Pace(hop_us=0)
+
+TROUBLE = """
+name = "trouble"
+about = "Channels run dry, a node goes and comes back, and a payment has to look for another way."
+
+[policy]
+fee_base_msat = 100
+fee_proportional_millionths = 500
+
+[[node]]
+name = "alice"
+[[node]]
+name = "bob"
+policy = { fee_base_msat = 900 }
+[[node]]
+name = "carol"
+[[node]]
+name = "diana"
+
+[[channel]]
+nodes = ["alice", "bob"]
+capacity_sat = 1_000_000
+balance_sat = 950_000
+[[channel]]
+nodes = ["alice", "carol"]
+capacity_sat = 1_000_000
+balance_sat = 950_000
+[[channel]]
+nodes = ["bob", "diana"]
+capacity_sat = 1_000_000
+balance_sat = 600_000
+[[channel]]
+nodes = ["carol", "diana"]
+capacity_sat = 1_000_000
+balance_sat = 300_000
+
+"""
+PAYMENTS = (
+    (1, "alice", "diana", 200_000_000),  # over Carol, who is cheaper
+    (2, "alice", "diana", 150_000_000),  # Carol cannot: over Bob
+    (3, "diana", "alice", 1_000),
+    (5, "alice", "diana", 90_000_000),  # Carol is away
+    (7, "alice", "diana", 50_000_000),  # and back
+    (8, "bob", "carol", 100_000_000),
+    (9, "alice", "diana", 700_000_000),  # nobody can
+)
+
+
+def trouble() -> Scenario:
+    scenario = read_scenario(TROUBLE, "trouble")
+    pays = [Pay(float(at), payer, payee, amount_msat) for at, payer, payee, amount_msat in PAYMENTS]
+    return msgspec.structs.replace(scenario, event=(*pays, Offline(4.0, "carol"), Online(6.0, "carol")))
+
+
+def settled(report: Report) -> list[tuple[int, int, int, bool, int, int]]:
+    return [(p.payer, p.payee, p.amount_msat, p.is_paid, p.fee_msat, p.hops) for p in report.payments]
+
+
+def assert_agree(scenario: Scenario) -> Report:
+    flow, real = run_scenario(scenario, AT_ONCE), run_real(scenario)
+    assert settled(flow) == settled(real)
+    assert flow.earned_msat == real.earned_msat
+    assert flow.balances_msat == real.balances_msat
+    return flow
+
+
+@pytest.mark.slow
+def test_both_agree_when_channels_run_dry_and_nodes_come_and_go() -> None:
+    report = assert_agree(trouble())
+    assert [payment.is_paid for payment in report.payments] == [True, True, True, True, True, True, False]
+    assert report.payments[1].attempts == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["line5", "book", "ring"])
+def test_both_agree_on_who_was_paid_who_earned_what_and_every_balance(name: str) -> None:
+    assert assert_agree(load_scenario(name)).payments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hub", "content"])
+def test_both_agree_on_traffic(name: str) -> None:
+    scenario = msgspec.structs.replace(load_scenario(name), seconds=12.0)
+    assert len(assert_agree(scenario).payments) > 5
+
+
+def test_the_books_example_earns_what_the_book_says() -> None:
+    report = run_scenario(load_scenario("book"))
+    assert report.earned_msat == {
+        "alice": 0,
+        "bob": 100_000_000,
+        "carol": 100_000_000,
+        "diana": 100_000_000,
+        "eric": 0,
+    }
+    assert report.balances_msat[0] == (99_700_000_000, 300_300_000_000)
+
+
+@pytest.mark.parametrize("name", sorted(house_scenarios()))
+def test_the_same_seed_gives_the_same_trace_and_another_one_another(name: str) -> None:
+    scenario = load_scenario(name)
+    first, second = run_scenario(scenario), run_scenario(scenario)
+    assert first == second
+    assert first.trace_hash
+    if scenario.traffic:
+        other = run_scenario(msgspec.structs.replace(scenario, seed=scenario.seed + 1))
+        assert other.trace_hash != first.trace_hash
+
+
+def test_real_fidelity_says_what_it_cannot_do() -> None:
+    line = load_scenario("line5")
+    governed = (NodeSpec("alice", fees={"policy": "learner"}), *line.node[1:])
+    with pytest.raises(OnlyFlow, match="fee policies are plug-ins of flow fidelity"):
+        run_real(msgspec.structs.replace(line, node=governed))
+    holding = msgspec.structs.replace(line.event[0], hold_seconds=5.0)
+    with pytest.raises(OnlyFlow, match="holds an HTLC is for flow fidelity"):
+        run_real(msgspec.structs.replace(line, event=(holding,)))
