@@ -274,17 +274,29 @@ class Stage:
             raise refusal
 
     def _agree(self, transactions: Sequence[Transaction], refusal: Rejected | None) -> None:
-        assert self.bitcoind is not None
         raw = [transaction.serialize().hex() for transaction in transactions]
+        why = self._why_not(raw[0])
+        if len(raw) > 1:
+            # as a node asks: together only where the parent is refused alone
+            why = self._why_not(raw[1]) if why is None else self._why_not_together(raw)
+        assert (why is None) == (refusal is None), f"bitcoind says {why}, the embedded chain {refusal}"
+
+    def _why_not(self, raw: str) -> str | None:
+        """Why bitcoind refuses a transaction, unless it takes or has it."""
+        assert self.bitcoind is not None
         try:
-            if len(raw) == 1:
-                self.bitcoind.call("sendrawtransaction", raw[0], 0)
-                why = "success"
-            else:
-                why = self.bitcoind.call("submitpackage", raw, 0)["package_msg"]
+            self.bitcoind.call("sendrawtransaction", raw, 0)
         except RpcError as refused:
-            why = "success" if "already in" in refused.message else refused.message
-        assert (why == "success") == (refusal is None), f"bitcoind says {why}, the embedded chain {refusal}"
+            return None if "already in" in refused.message else refused.message
+        return None
+
+    def _why_not_together(self, raw: Sequence[str]) -> str | None:
+        assert self.bitcoind is not None
+        try:
+            verdict = self.bitcoind.call("submitpackage", raw, 0)["package_msg"]
+        except RpcError as refused:
+            verdict = refused.message
+        return None if verdict == "success" else str(verdict)
 
     def mine(self, count: int = 1) -> None:
         """Mine blocks, each read by both before the next."""

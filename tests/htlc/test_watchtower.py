@@ -249,10 +249,6 @@ def test_second_stage_transactions_are_chased_where_their_txid_was_known(
 @bolt("b5-on-chain.1", "b5-on-chain.6")
 @pytest.mark.parametrize("depth", [1, 2, 6])
 def test_a_reorganisation_does_not_save_the_cheat(stage: Stage, channel_type: bytes, depth: int) -> None:
-    if stage.bitcoind is not None and depth == 6 and channel_type == ANCHORS:
-        pytest.skip(
-            "bitcoind takes no package whose child has a further unconfirmed parent; the tower sends one"
-        )
     *_, tower = cheated(stage, channel_type, "bob", 4)
     tower.mine(2)
     stage.reorganise(depth, ())

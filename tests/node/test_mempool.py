@@ -366,6 +366,16 @@ def test_a_child_pays_for_its_parent_to_replace(ground: Ground) -> None:
     assert theirs.txid not in ground.chain.regtest.mempool
 
 
+def test_a_child_that_pays_for_a_replacement_has_no_other_unconfirmed_parent(ground: Ground) -> None:
+    coin, other = ground.coins(2)
+    theirs, waiting = ground.payer.spend(coin, fee_sat=3000), ground.payer.spend(other)
+    ground.accepts(theirs)
+    ground.accepts(waiting)
+    ours = ground.payer.spend(coin, fee_sat=1000)
+    child = ground.payer.spend(ours.outpoint(0), waiting.outpoint(0), fee_sat=9000)
+    ground.refuses("replacement-adds-unconfirmed", ours, child)
+
+
 def test_a_good_parent_stays_when_its_child_is_refused(ground: Ground) -> None:
     [coin] = ground.coins()
     parent, child = family(ground.payer, coin, 2)
