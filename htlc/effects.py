@@ -44,6 +44,12 @@ class Lapse(msgspec.Struct, frozen=True, gc=False):
     htlc: Htlc
 
 
+class Withdraw(msgspec.Struct, frozen=True, gc=False):
+    """An HTLC that we offered and never signed will not be signed any more: fail it where it came from."""
+
+    htlc: Htlc
+
+
 class Broadcast(msgspec.Struct, frozen=True, gc=False):
     """A transaction for the chain, perhaps with the child that pays for it."""
 
@@ -91,7 +97,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-Effect: TypeAlias = Save | Send | Offer | Settle | Broadcast | Watch
+Effect: TypeAlias = Save | Send | Offer | Settle | Withdraw | Broadcast | Watch
 ResolutionEffect: TypeAlias = Save | Settle | Lapse | Broadcast | Fund | Forget | Alert
 
 

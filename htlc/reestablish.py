@@ -7,14 +7,17 @@ are deterministic, so a commitment_signed that is sent again is the same to the 
 import msgspec
 
 from htlc.channel import Channel, Closing, Phase
+from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.effects import SAVE, Effect, Send, Step
 from htlc.errors import FailChannel
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Dual, FeeChange, Htlc, Rung
 from htlc.steps import add_message, removal_message, revocation_message, signature_message
+from htlc.withdrawal import offered_again
 from wire.codec import Message
 from wire.crypto import secp256k1
 from wire.messages.channel import ChannelReady, ChannelReestablish, Shutdown, UpdateFee
+from wire.units import Msat
 
 _with = msgspec.structs.replace
 
@@ -106,7 +109,14 @@ def _revoked_by_them(channel: Channel) -> int:
     return channel.number.remote - (1 if channel.is_awaiting_revocation else 0)
 
 
-def receive_reestablish(channel: Channel, message: ChannelReestablish, secrets: ChannelSecrets) -> Step:
+def receive_reestablish(
+    channel: Channel,
+    message: ChannelReestablish,
+    secrets: ChannelSecrets,
+    height: int,
+    *,
+    most_dust_msat: Msat = MOST_DUST_EXPOSURE_MSAT,
+) -> Step:
     """The peer's view: send again what it missed, in the order it was first sent.
 
     Raises:
@@ -125,15 +135,16 @@ def receive_reestablish(channel: Channel, message: ChannelReestablish, secrets: 
     if lacks_revocation and not channel.has_revoked_last:
         again.append(revocation_message(channel, secrets))
     if lacks_signature:
-        again += [*_updates(channel, Rung.SIGNED), signature_message(channel, secrets)]
+        again += [*_signed_updates(channel), signature_message(channel, secrets)]
     if lacks_revocation and channel.has_revoked_last:
         again.append(revocation_message(channel, secrets))
-    again += _updates(channel, Rung.PROPOSED)
+    offering = offered_again(channel, height, most_dust_msat)
+    again += [*_removals(channel, Rung.PROPOSED), *_fees(channel, Rung.PROPOSED)]
+    effects: list[Effect] = [*map(Send, again), *offering.effects]
     # reestablish.8
     if channel.closing.scripts.local:
-        again.append(Shutdown(channel.id, channel.closing.scripts.local))
-    effects: list[Effect] = [Send(each) for each in again]
-    return Step(channel, tuple(effects))
+        effects.append(Send(Shutdown(channel.id, channel.closing.scripts.local)))
+    return Step(offering.channel, tuple(effects))
 
 
 def _proves_we_are_behind(channel: Channel, message: ChannelReestablish, secrets: ChannelSecrets) -> bool:
@@ -168,27 +179,33 @@ def _lacks_revocation(channel: Channel, message: ChannelReestablish, secrets: Ch
     return theirs == ours - 1
 
 
-def _updates(channel: Channel, rung: Rung) -> list[Message]:
-    """Our updates at this rung, in an order that the peer can take whatever it first was.
+def _signed_updates(channel: Channel) -> list[Message]:
+    """What our last commitment_signed covers, in an order that the peer can take whatever it first was.
 
     Removals and a lower fee make room, and a higher one is no dearer before the adds than after.
     """
-    removals = [
+    adds = [
+        add_message(channel.id, htlc)
+        for htlc in _by_id(channel.htlcs.local)
+        if htlc.rung is Rung.SIGNED and htlc.onion is not None
+    ]
+    return [*_removals(channel, Rung.SIGNED), *_fees(channel, Rung.SIGNED), *adds]
+
+
+def _removals(channel: Channel, rung: Rung) -> list[Message]:
+    return [
         removal_message(channel.id, htlc.id, htlc.outcome)
         for htlc in _by_id(channel.htlcs.remote)
         if htlc.outcome is not None and htlc.outcome_rung is rung
     ]
-    adds = [
-        add_message(channel.id, htlc)
-        for htlc in _by_id(channel.htlcs.local)
-        if htlc.rung is rung and htlc.onion is not None
-    ]
-    fees = [
+
+
+def _fees(channel: Channel, rung: Rung) -> list[Message]:
+    return [
         UpdateFee(channel.id, change.feerate_per_kw)
         for change in channel.fee_changes
         if change.rung is rung and channel.charter.opener is LOCAL
     ]
-    return [*removals, *fees, *adds]
 
 
 def _by_id(htlcs: dict[int, Htlc]) -> list[Htlc]:

@@ -18,6 +18,7 @@ from htlc.resolution import Resolution, ResolutionStep, connected, disconnected,
 from htlc.resolution_claims import Market
 from htlc.resolution_identify import Ending
 from htlc.resolution_pursuit import funded, pursue
+from htlc.withdrawal import is_stalled, offered_again
 from node.chain.interface import BlockConnected
 from node.daemon.wallet import ForeignInput, FundedTransaction, InsufficientFunds
 from wire.bitcoin.tx import OutPoint, Transaction
@@ -96,8 +97,17 @@ class Resolver:
             if broken is not None:
                 turn.fail_channel(channel, str(broken))
                 continue
+            if is_stalled(channel, height):
+                self._take_back(turn, channel, height)
             for htlc in expiring(channel, height):
                 turn.fail_back(channel.id, htlc)
+
+    def _take_back(self, turn: "Turn", channel: Channel, height: int) -> None:
+        """What waits for our signature since long shall not have it; first the peer must forget it."""
+        if channel.id in self._switch.live:
+            turn.warn(channel.charter.peer_id, channel.id, "your revoke_and_ack has not come for too long")
+        else:
+            turn.take(offered_again(channel, height, self._switch.house.most_dust_exposure_msat))
 
     def _touching(self, turn: "Turn", block: BlockConnected) -> dict[bytes, Sequence[Transaction]]:
         """The block's transactions that concern channels, by channel."""

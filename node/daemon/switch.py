@@ -262,7 +262,8 @@ class Switch:
     def _take_up(self, turn: Turn, channel: Channel, message: ChannelReestablish) -> None:
         if channel.phase not in _ENDED:
             secrets = self.signer.channel_secrets(channel.charter.key_index)
-            step = receive_reestablish(channel, message, secrets)
+            most_dust_msat = self.house.most_dust_exposure_msat
+            step = receive_reestablish(channel, message, secrets, self.height, most_dust_msat=most_dust_msat)
             self.live.add(channel.id)
             turn.take(step)
         if (turn.channel(channel.id) or channel).phase in _ENDED:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.dust import check_dust
-from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch
+from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch, Withdraw
 from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, TooMuchDust, Warn
 from htlc.ladder import Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
 from htlc.relay import Exit, Fail, Forward, Receive, Take, Wait, accept, decide, failed
@@ -99,6 +99,8 @@ class Turn:
                 self.settle_incoming(channel_id, htlc)
             case Settle(htlc=htlc):
                 self.settle_outgoing(htlc)
+            case Withdraw(htlc=htlc):
+                self.withdraw(channel_id, htlc)
             case Broadcast(transaction=transaction):
                 self.broadcast(transaction)
             case Watch():
@@ -229,6 +231,17 @@ class Turn:
         else:
             self.switch.payments.settle(self, origin.attempt_id, None)
 
+    def withdraw(self, channel_id: bytes, htlc: Htlc) -> None:
+        """Fail an HTLC that we shall not offer after all, where it came from."""
+        origin = htlc.origin
+        assert origin is not None, "we know why we wanted to offer it"
+        if not isinstance(origin, Forwarded):
+            self.switch.payments.settle(self, origin.attempt_id, None)
+            return
+        update = self.switch.channel_updates.get(self.staged[channel_id].short_channel_id or 0, b"")
+        failure = Failure(FailureCode.temporary_channel_failure, channel_update=update)
+        self.remove(origin.channel_id, origin.htlc_id, failed(origin.shared_secret, failure).outcome)
+
     def fail_back(self, channel_id: bytes, htlc: Htlc) -> None:
         """Fail an HTLC of a peer whose time runs out, whatever becomes of it further on."""
         assert htlc.shared_secret is not None, "what cannot be read is failed when it comes"
@@ -272,9 +285,10 @@ class Turn:
 
     def finish(self) -> None:
         """Sign what has gathered, and go on with closing where nothing is left to sign."""
+        warned = {peer_id for peer_id, _, _ in self.warned}
         for channel_id in list(self.staged):
             channel = self.staged[channel_id]
-            if channel_id in self.switch.live:
+            if channel_id in self.switch.live and channel.charter.peer_id not in warned:
                 secrets = self.switch.signer.channel_secrets(channel.charter.key_index)
                 if steps.has_to_sign(channel) and channel.phase in _SIGNING:
                     self.take(steps.sign(channel, secrets))

@@ -8,7 +8,7 @@ import msgspec
 
 from htlc import closing, opening, steps
 from htlc.channel import Channel, Phase
-from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step
+from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Withdraw
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Failed, Fulfilled, Htlc, Origin, Outcome, Paid, Rung
 from htlc.reestablish import receive_reestablish
@@ -77,6 +77,7 @@ class Party:
         self.outbox: deque[bytes] = deque()
         self.offers: list[Offer] = []
         self.settled: list[Settle] = []
+        self.withdrawn: list[Htlc] = []
         self.gone: list[Htlc] = []
         self.broadcast: list[Transaction] = []
         self.climate = steps.Climate(HEIGHT)
@@ -98,6 +99,8 @@ class Party:
                 self.offers.append(effect)
             case Settle():
                 self.settled.append(effect)
+            case Withdraw(htlc=htlc):
+                self.withdrawn.append(htlc)
             case Broadcast(transaction=transaction):
                 self.broadcast.append(transaction)
 
@@ -143,7 +146,8 @@ class Party:
             case ClosingSigned():
                 return self.take(closing.receive_closing_signed(self.channel, message, self.secrets))
             case ChannelReestablish():
-                return self.take(receive_reestablish(self.channel, message, self.secrets))
+                height = self.climate.height
+                return self.take(receive_reestablish(self.channel, message, self.secrets, height))
         return self.take(steps.receive(self.channel, message, self.secrets, self.climate))
 
     def deliver_one_to(self, other: "Party") -> Message:

@@ -43,7 +43,8 @@ def tell(party: Party, message: object) -> Party:
         case ClosingSig():
             return party.take(simple_close.receive_closing_sig(party.channel, message, party.secrets))
         case ChannelReestablish():
-            return party.take(receive_reestablish(party.channel, message, party.secrets))
+            height = party.climate.height
+            return party.take(receive_reestablish(party.channel, message, party.secrets, height))
         case ChannelReady():
             return party.receive(message)
     raise AssertionError(f"{message} belongs to no closing")

@@ -4,8 +4,10 @@ import pytest
 
 from htlc.closing import may_negotiate
 from htlc.errors import UnexpectedMessage
-from htlc.ladder import Rung
+from htlc.ladder import Paid, Rung
+from htlc.limits import spendable_msat
 from htlc.reestablish import disconnected, reestablish
+from htlc.relay import SOON_BLOCKS
 from tests.bolt import bolt
 from tests.htlc.parties import ONION, Party, close, drain, hash_of, opened_channel, play
 from wire.messages.catalogue import decode
@@ -86,6 +88,46 @@ def test_a_higher_fee_that_was_not_signed_is_forgotten() -> None:
     assert alice.channel.fee_changes == ()
     drain(alice, bob)
     assert len(alice.offers) == 10
+
+
+@bolt("reestablish.2", "update_add_htlc.2")
+def test_an_add_that_was_not_signed_is_said_again_only_if_there_is_still_room() -> None:
+    """Meanwhile the peer's adds may have become irrevocable, and cost their opener a fee."""
+    alice, bob = opened_channel(capacity_sat=100_000, push_msat=80_000_000)
+    most_msat = spendable_msat(alice.channel)
+    alice.offer(most_msat - 500_000, 1).offer(400_000, 2)
+    for number in range(10):
+        bob.offer(2_000_000, number).deliver_one_to(alice)
+    play("<sig", alice, bob)
+    reconnect(alice, bob)
+    assert said(alice) == ["RevokeAndAck", "UpdateAddHtlc"]
+    # the one that stays takes the id of the one that is gone, of which the peer knows nothing
+    assert [htlc.amount_msat for htlc in alice.channel.htlcs.local.values()] == [400_000]
+    assert (list(alice.channel.htlcs.local), alice.channel.next_htlc_id.local) == ([0], 1)
+    assert [(gone.payment_hash, gone.origin) for gone in alice.withdrawn] == [(hash_of(1), Paid(1))]
+    drain(alice, bob)
+    assert (len(alice.offers), len(bob.offers)) == (10, 1)
+
+
+@bolt("reestablish.2", "forwarding-safety.3")
+def test_an_add_whose_time_is_over_is_not_said_again() -> None:
+    """Upstream it has been failed, or soon will be: nobody may be paid for it any more."""
+    alice, bob = opened_channel()
+    soon = alice.climate.height + SOON_BLOCKS
+    alice.offer(1_000_000, 1, soon).offer(1_000_000, 2, soon + 1)
+    reconnect(alice, bob)
+    assert [htlc.payment_hash for htlc in alice.channel.htlcs.local.values()] == [hash_of(2)]
+    assert [gone.payment_hash for gone in alice.withdrawn] == [hash_of(1)]
+
+
+@bolt("shutdown.1")
+def test_an_add_that_was_not_signed_is_not_said_again_once_the_peer_shuts_down() -> None:
+    alice, bob = opened_channel()
+    alice.offer(1_000_000, 1)
+    bob.shut_down().deliver_one_to(alice)
+    reconnect(alice, bob)
+    assert said(alice) == ["ChannelReady"]
+    assert [gone.payment_hash for gone in alice.withdrawn] == [hash_of(1)]
 
 
 @bolt("shutdown.1", "reestablish.8")

@@ -10,6 +10,7 @@ from random import Random
 from htlc.channel import Channel
 from htlc.effects import Effect, Save, Send
 from htlc.reestablish import disconnected, reestablish
+from htlc.withdrawal import unsigned
 from tests.htlc.parties import Party
 from tests.properties.two_parties import Stage
 from wire.codec import Message
@@ -30,7 +31,7 @@ class ReconnectingStage(Stage):
     def __init__(self, random: Random) -> None:
         super().__init__(random)
         self.nodes = {party.name: Node(party.channel) for party in self.parties}
-        self.breaks_left = 12
+        self.breaks_left, self.taken_back = 12, 0
         for party in self.parties:
             _watch(party, self.nodes[party.name])
 
@@ -56,6 +57,23 @@ class ReconnectingStage(Stage):
             self.nodes[each.name].is_live = False
         for each in self.parties:
             each.outbox.append(encode(reestablish(each.channel, each.secrets)))
+
+    def deliver(self, party: Party) -> None:
+        unsigned_before = {each.name: [htlc.id for htlc in unsigned(each.channel)] for each in self.parties}
+        withdrawn_before = {each.name: len(each.withdrawn) for each in self.parties}
+        super().deliver(party)
+        for each in self.parties:
+            gone = [htlc.id for htlc in each.withdrawn[withdrawn_before[each.name] :]]
+            if gone:
+                self._forget(each, unsigned_before[each.name], gone)
+
+    def _forget(self, party: Party, ids: list[int], gone: list[int]) -> None:
+        """Offers were taken back for which there was no room any more; those that stay move up."""
+        self.say(party, f"takes back {gone} of {ids}")
+        self.taken_back += len(gone)
+        numbers = {i: self.preimages.pop((party.name, i)) for i in ids}
+        for place, htlc_id in enumerate(i for i in ids if i not in gone):
+            self.preimages[party.name, ids[0] + place] = numbers[htlc_id]
 
     def _note(self, sender: Party, message: Message) -> None:
         super()._note(sender, message)
