@@ -15,6 +15,7 @@ from node.cli.chain import chain
 from node.cli.client import cli
 from node.cli.lab import lab
 from node.cli.node import OPTIONS_OF_ITS_OWN, node
+from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud
 from node.cli.testnet import testnet
 from node.cli.watchtower import watchtower
 
@@ -86,6 +87,12 @@ app.command()(chain)
 app.command(add_help_option=False, context_settings=OPTIONS_OF_ITS_OWN)(node)
 app.command()(cli)
 app.command()(watchtower)
+app.command()(share)
+app.command()(unshare)
+app.command()(sales)
+app.command()(browse)
+app.command()(fetch)
+app.command(name="verify-fraud")(verify_fraud)
 app.add_typer(lab, name="lab")
 app.add_typer(testnet, name="testnet")
 

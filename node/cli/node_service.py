@@ -27,12 +27,14 @@ from node.daemon.rpc_general import Identity
 from node.daemon.rpc_table import commands_of
 from node.daemon.saboteur import BadSabotage
 from node.daemon.store import Damaged, DatabaseInUse
+from node.stream.rpc_rooms import rooms_of
+from node.stream.service import Stream
 
 log = logging.getLogger("rill.lightningd")
 
 FAILED, USAGE = 1, 2
 LAST_WORDS_SECONDS = 0.1
-CHAIN_DIRECTORY = "chain"
+CHAIN_DIRECTORY, STREAM_DIRECTORY = "chain", "stream"
 _REFUSALS = (
     ChainTrouble,
     UnknownBlock,
@@ -85,11 +87,13 @@ async def _serve(settings: Settings, directory: Path) -> None:
         async with until_signal() as nursery:
             chain = await _chain(settings, directory, nursery, kept)
             node = Node(config_of(settings, directory), chain)
+            stream = Stream(node, directory / STREAM_DIRECTORY)
             await nursery.start(node.run)
+            await nursery.start(stream.run)
             # a node that knows no height yet is of no use to anybody
             await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
             identity = Identity(directory, node.alias, settings.views())
-            commands, general = commands_of(node, identity)
+            commands, general = commands_of(node, identity, *rooms_of(stream))
             path = directory / settings.get("rpc-file", Path(SOCKET_NAME))
             await nursery.start(RpcServer(path, commands).run)
             log.info("Server started with public key %s, alias %s", node.node_id.hex(), node.alias)

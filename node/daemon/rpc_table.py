@@ -9,9 +9,9 @@ from node.daemon.rpc_payments import PaymentCommands
 from node.daemon.rpc_wallet import WalletCommands
 
 
-def commands_of(node: Node, identity: Identity) -> tuple[Commands, GeneralCommands]:
-    """The table, and the commands among them that know when the node shall end."""
+def commands_of(node: Node, identity: Identity, *more: object) -> tuple[Commands, GeneralCommands]:
+    """The table, with more rooms of it, and the commands that know when the node shall end."""
     general = GeneralCommands(node, identity)
     rooms = (ChannelCommands(node), WalletCommands(node), FeerateCommands(node), PaymentCommands(node))
-    general.commands = Commands(general, *rooms)
+    general.commands = Commands(general, *rooms, *more)
     return general.commands, general

@@ -6,6 +6,8 @@ from pathlib import Path
 import msgspec
 
 from node.stream.books import Books
+from node.stream.content import NotHereYet
+from node.stream.merkle import Layout
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
@@ -17,6 +19,7 @@ create table if not exists chunks(root blob, chunk integer, provider blob not nu
 create table if not exists wasted(payment_hash blob primary key, root blob not null, provider blob not null,
     price_msat integer not null, fee_msat integer not null, paid_at integer not null) without rowid;
 """
+HASH_BYTES = 32
 _PURCHASE = "chunk, provider, price_msat, fee_msat, bought_at, subtree, proof"
 
 
@@ -125,3 +128,25 @@ class PurchaseBook(Books):
             " (select price_msat, fee_msat from chunks union all select price_msat, fee_msat from wasted)"
         )
         return Msat(spent), Msat(fees)
+
+
+class BoughtProofs:
+    """The tree of a title, as far as it was bought: every offer brought the proof of its chunk."""
+
+    def __init__(self, book: PurchaseBook, root: bytes, layout: Layout) -> None:
+        self._book, self.root, self.layout = book, root, layout
+
+    def subtree_hash(self, index: int) -> bytes:
+        """The hash that stands for a chunk; raises NotHereYet."""
+        return self._bought(index).subtree
+
+    def proof(self, index: int) -> tuple[bytes, ...]:
+        """The sibling at each layer on the way from a chunk to the root; raises NotHereYet."""
+        proof = self._bought(index).proof
+        return tuple(proof[at : at + HASH_BYTES] for at in range(0, len(proof), HASH_BYTES))
+
+    def _bought(self, index: int) -> Purchase:
+        found = self._book.purchase(self.root, index)
+        if found is None:
+            raise NotHereYet
+        return found

@@ -21,6 +21,8 @@ class Share(msgspec.Struct, frozen=True):
     path: str
     manifest: bytes
     modified_ns: int
+    is_bought: bool = False
+    """Whether we bought it ourselves, and sell what we have of it."""
 
 
 class Sale(msgspec.Struct, frozen=True, gc=False):

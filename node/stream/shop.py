@@ -8,18 +8,20 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import trio
 
 from node.daemon.invoices import InvoiceRow
-from node.stream.content import Content, ContentChanged, manifest_of
+from node.stream.content import Content, ContentChanged, Proofs, manifest_of
 from node.stream.files import FileSource
 from node.stream.manifest import Manifest, read_manifest
 from node.stream.merkle import Layout, WrongChunkLength
 from node.stream.ports import Node
 from node.stream.provider import Policy, Provider, read_sale_text
+from node.stream.purchase_book import BoughtProofs, PurchaseBook
 from node.stream.sales_book import Sale, SalesBook, Share
 from node.stream.torrent import write_torrent
 from node.stream.tree_file import TreeFile, WrongTreeFile, plant_file
@@ -54,21 +56,24 @@ class Shop:
         self,
         node: Node,
         directory: Path,
+        purchases: PurchaseBook,
         policy: Policy | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`directory` is where the book and the trees are kept; it is made if it is not there.
 
+        `purchases` proves what was bought and is sold on.
+
         Raises:
             DatabaseInUse, Damaged: the book cannot be opened.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.book = SalesBook(directory / "sales.sqlite")
-        self._node, self._directory = node, directory
+        self._node, self._directory, self._purchases = node, directory, purchases
         self.provider = Provider(node, policy, on_sale=self.book.note_sale, clock=clock)
         self.shares: dict[bytes, Shown] = {}
-        self._open: dict[bytes, tuple[FileSource, TreeFile]] = {}
+        self._open: dict[bytes, ExitStack] = {}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Sell until cancelled; started once everything that was on sale is so again."""
@@ -102,6 +107,18 @@ class Shop:
         manifest = manifest_of(self._node, tree.root, layout, *terms)
         tree.close()
         share = Share(str(wish.path), manifest.raw, modified_ns)
+        self.book.put_share(manifest.root, share)
+        self._take_up(share)
+        return manifest
+
+    def resell(self, bought: Manifest, path: Path, price_msat: Msat) -> Manifest:
+        """Sell on what was bought of a content, and what will be.
+
+        Raises:
+            BadManifestRecord: it cannot have this price.
+        """
+        manifest = manifest_of(self._node, bought.root, bought.layout, price_msat, bought.title)
+        share = Share(str(path), manifest.raw, 0, is_bought=True)
         self.book.put_share(manifest.root, share)
         self._take_up(share)
         return manifest
@@ -157,19 +174,23 @@ class Shop:
         self.shares[from_books.root] = Shown(share.path, from_books, problem)
 
     def _put_on_sale(self, share: Share, manifest: Manifest) -> None:
-        path = Path(share.path)
-        if path.stat().st_mtime_ns != share.modified_ns or path.stat().st_size != manifest.layout.length:
-            raise ContentChanged
-        tree = TreeFile(self._tree_path(manifest.root), manifest.layout)
-        source = FileSource(path)
-        self._open[manifest.root] = (source, tree)
-        self.provider.put_on_sale(Content(source, tree, manifest))
+        path, root = Path(share.path), manifest.root
+        with ExitStack() as opened:
+            source = opened.enter_context(FileSource(path))
+            if share.is_bought:
+                proofs: Proofs = BoughtProofs(self._purchases, root, manifest.layout)
+            else:
+                if path.stat().st_mtime_ns != share.modified_ns or source.length != manifest.layout.length:
+                    raise ContentChanged
+                proofs = tree = TreeFile(self._tree_path(root), manifest.layout)
+                opened.callback(tree.close)
+            self._open[root] = opened.pop_all()
+        self.provider.put_on_sale(Content(source, proofs, manifest))
 
     def _close(self, root: bytes) -> None:
-        source, tree = self._open.pop(root, (None, None))
-        if source is not None and tree is not None:
-            source.close()
-            tree.close()
+        opened = self._open.pop(root, None)
+        if opened is not None:
+            opened.close()
 
     def _tree_path(self, root: bytes) -> Path:
         return self._directory / f"{root.hex()}.tree"

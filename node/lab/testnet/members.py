@@ -18,6 +18,8 @@ from node.daemon.rpc_table import commands_of
 from node.lab.daemons import HOST, Daemon
 from node.lab.network import node_seed
 from node.lab.testnet.place import NETWORK
+from node.stream.rpc_rooms import rooms_of
+from node.stream.service import Stream
 
 LOOK_SECONDS = 0.05
 
@@ -91,11 +93,14 @@ class NodeHere:
         )
         node = self.node = Node(config, self._chain)
         node.switch.tolls.update(self._tolls)
-        self._commands, general = commands_of(node, Identity(self.directory, self.name))
+        stream = Stream(node, self.directory / "stream")
+        identity = Identity(self.directory, self.name)
+        self._commands, general = commands_of(node, identity, *rooms_of(stream))
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)
+                    await nursery.start(stream.run)
                     await nursery.start(RpcServer(self.directory / SOCKET_NAME, self._commands).run)
                     self.node_id, self.port, self.is_up = node.node_id.hex(), node.port, True
                     task_status.started()
