@@ -1,0 +1,212 @@
+"""The graph as columns: one array per field, for networks of mainnet's size.
+
+`gossip.graph.Graph` changes with every message and is read edge by edge; this one is made once,
+does not change, and is read a hundred thousand edges at a time. The route search over large
+graphs, the split of a payment into parts and the flow simulator all stand on it.
+
+An edge is one direction of a channel that has a policy; a node is its place in `names`. Edges lie
+in order of their target, so that the edges into node v are `first[v] .. first[v + 1]`: the search
+goes backwards from the payee. A direction without a policy is not an edge, and carries nothing.
+`twin` leads from an edge to the other direction of its channel, or is -1.
+
+This is the only place that says which columns there are. It needs numpy, and nothing that a small
+network uses imports it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from gossip.graph import Graph, directed
+from wire.scid import text_of
+from wire.units import msat
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class BadGraph(Exception):
+    """What was given is no graph; `str()` says why, and where."""
+
+
+class SameDirectionTwice(BadGraph):
+    """Two policies for one direction of one channel."""
+
+    def __init__(self, short_channel_id: int, source: str) -> None:
+        super().__init__(short_channel_id, source)
+        self.short_channel_id, self.source = short_channel_id, source
+
+    def __str__(self) -> str:
+        return f"channel {text_of(self.short_channel_id)} from node {self.source} is told twice"
+
+
+class UnknownNode(BadGraph):
+    """No node of the graph has this id, index or alias, or several have the alias."""
+
+    def __init__(self, name: str, namesakes: int = 0) -> None:
+        super().__init__(name, namesakes)
+        self.name, self.namesakes = name, namesakes
+
+    def __str__(self) -> str:
+        if self.namesakes:
+            return f"{self.namesakes} nodes call themselves {self.name!r}: name one by its id"
+        return f"no node of this graph is {self.name!r}"
+
+
+class Columns(msgspec.Struct, gc=False, kw_only=True):
+    """Edges in any order, as an importer reads them; one element per direction with a policy."""
+
+    short_channel_id: Ints
+    direction: Ints
+    source: Ints
+    target: Ints
+    capacity_sat: Ints
+    fee_base_msat: Ints
+    fee_millionths: Ints
+    cltv_delta: Ints
+    least_msat: Ints
+    most_msat: Ints
+    is_enabled: Bools
+
+
+class CompactGraph:
+    """Nodes and directed edges in columns; see the module for their order.
+
+    `most_msat` is what one HTLC may carry: the policy's maximum, never more than the capacity.
+    `one_sided` counts the channels of which only one direction has a policy.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        columns: Columns,
+        aliases: Mapping[int, str] | None = None,
+        shunned: Collection[int] = (),
+    ) -> None:
+        order = np.lexsort((columns.source, columns.target))
+        self.names = names
+        self.aliases = dict(aliases or {})
+        self.shunned = frozenset(shunned)
+        self.short_channel_id = columns.short_channel_id[order]
+        self.direction = columns.direction[order].astype(np.int8)
+        self.source = columns.source[order].astype(np.int32)
+        self.target = columns.target[order].astype(np.int32)
+        self.capacity_msat = columns.capacity_sat[order] * msat(1)
+        self.fee_base_msat = columns.fee_base_msat[order]
+        self.fee_millionths = columns.fee_millionths[order]
+        self.cltv_delta = columns.cltv_delta[order]
+        self.least_msat = columns.least_msat[order]
+        self.most_msat = np.minimum(columns.most_msat[order], self.capacity_msat)
+        self.is_enabled = columns.is_enabled[order]
+        self.first = np.searchsorted(self.target, np.arange(len(names) + 1))
+        self.twin = self._twins()
+        self._places: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes there are."""
+        return len(self.names)
+
+    @property
+    def one_sided(self) -> int:
+        """How many channels have a policy for one direction only."""
+        return int(np.count_nonzero(self.twin < 0))
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are."""
+        return (len(self) + self.one_sided) // 2
+
+    def direction_name(self, edge: int) -> str:
+        """An edge for people: its channel's id and direction, as Core Lightning writes them."""
+        return f"{text_of(int(self.short_channel_id[edge]))}/{int(self.direction[edge])}"
+
+    def out_of(self, place: int) -> Ints:
+        """The edges that a node sends over."""
+        return np.flatnonzero(self.source == place)
+
+    def edge(self, short_channel_id: int, direction: int) -> int | None:
+        """The edge of one direction of a channel, if it has a policy."""
+        found = np.flatnonzero((self.short_channel_id == short_channel_id) & (self.direction == direction))
+        return int(found[0]) if len(found) else None
+
+    def place(self, name: str) -> int:
+        """The node with this id (or index, if that is what the graph was made with) or alias.
+
+        Raises:
+            UnknownNode: none, or several by that alias.
+        """
+        if self._places is None:
+            self._places = {known: place for place, known in enumerate(self.names)}
+        found = self._places.get(name, self._places.get(name.lower()))
+        if found is not None:
+            return found
+        namesakes = [place for place, alias in self.aliases.items() if alias == name]
+        if len(namesakes) != 1:
+            raise UnknownNode(name, len(namesakes))
+        return namesakes[0]
+
+    def called(self, place: int) -> str:
+        """A node for people: its alias, else the beginning of its id, or its index."""
+        return self.aliases.get(place) or self.names[place][:16]
+
+    def _twins(self) -> Ints:
+        number = self.short_channel_id << 1 | self.direction
+        order = np.argsort(number, kind="stable")
+        ascending = number[order]
+        again = np.flatnonzero(ascending[1:] == ascending[:-1])
+        if len(again):
+            edge = int(order[again[0]])
+            raise SameDirectionTwice(int(self.short_channel_id[edge]), self.names[self.source[edge]])
+        twin = np.full(len(number), -1, np.int64)
+        lower = np.flatnonzero((ascending[1:] ^ 1 == ascending[:-1]) & (ascending[:-1] & 1 == 0))
+        twin[order[lower]], twin[order[lower + 1]] = order[lower + 1], order[lower]
+        return twin
+
+
+def compact(graph: Graph) -> CompactGraph:
+    """The same network in columns; nodes keep their places."""
+    rows = []
+    for channel in graph.channels.values():
+        scid = channel.short_channel_id
+        for direction in (0, 1):
+            policy = graph.policies.get(directed(scid, direction))
+            if policy is None:
+                continue
+            start, end = graph.index[channel.end(direction)], graph.index[channel.end(1 - direction)]
+            is_usable = not policy.is_disabled and channel.is_understood
+            # as in Graph: a maximum above the capacity discredits the direction
+            capacity_msat = msat(channel.capacity_sat)
+            is_usable &= policy.htlc_maximum_msat <= capacity_msat
+            fees = (policy.fee_base_msat, policy.fee_proportional_millionths, policy.cltv_expiry_delta)
+            least, most = (
+                min(told, capacity_msat + 1) for told in (policy.htlc_minimum_msat, policy.htlc_maximum_msat)
+            )
+            limits = (least, most, is_usable)
+            rows.append((scid, direction, start, end, channel.capacity_sat, *fees, *limits))
+    table = np.array(rows, np.int64).reshape(-1, 11)
+    names = [node_id.hex() for node_id in graph.node_ids]
+    return CompactGraph(names, columns_of(table), _aliases(graph), graph.shunned)
+
+
+def columns_of(table: Ints) -> Columns:
+    """Rows of integers, a field of `Columns` in each place, as columns."""
+    *numbers, is_enabled = table.T
+    fields = Columns.__struct_fields__
+    return Columns(**dict(zip(fields, numbers, strict=False)), is_enabled=is_enabled.astype(np.bool_))
+
+
+def _aliases(graph: Graph) -> dict[int, str]:
+    named = {graph.index[node_id]: node.alias for node_id, node in graph.nodes.items()}
+    return {place: readable(alias) for place, alias in named.items() if alias.strip(b"\0")}
+
+
+def readable(alias: bytes) -> str:
+    """An alias as text; what is not UTF-8, or not printable, is shown as such (BOLT 7)."""
+    text = alias.rstrip(b"\0").decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
