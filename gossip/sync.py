@@ -45,7 +45,8 @@ from gossip.validation import (
     check_channel_update,
     check_funding_output,
     check_node_announcement,
-    check_timestamp,
+    check_not_ahead,
+    check_not_stale,
     may_forward,
     node_of,
     policy_of,
@@ -134,6 +135,16 @@ class Gossip:
         for name in (short_channel_id, *aliases):
             self._take_waiting(self._updates.take(name), now_seconds)
         self._take_waiting(self._nodes.take(channel.other_end(self.node_id)), now_seconds)
+        return self._drain()
+
+    def tell_peer(self, short_channel_id: int, raw: bytes) -> list[Effect]:
+        """Take in our update of a channel that is not announced, and send it to the other end.
+
+        There it may have another name than in our graph, where it has this one.
+        """
+        message = decode(raw)
+        assert isinstance(message, ChannelUpdate), "there is nothing else to tell"
+        self._apply_update(self.graph.channels[short_channel_id], raw, message, set())
         return self._drain()
 
     def publish(self, raw: bytes, now_seconds: int) -> list[Effect]:
@@ -310,15 +321,17 @@ class Gossip:
         if short_channel_id in self._spent and not message.channel_flags & DISABLE:
             raise ChannelSpent(short_channel_id)
         known = self.archive.updates.get(directed(short_channel_id, direction))
-        check_channel_update(message, raw, channel, known, now_seconds)
+        check_channel_update(message, raw, channel, known, now_seconds, is_ours=self._is_own(channel))
         self._apply_update(channel, raw, message, {peer})
 
     def _await_channel(self, peer: Point, raw: bytes, message: ChannelUpdate, now_seconds: int) -> None:
         """Keep an update whose channel may be announced or be ours yet, and ask for its announcement."""
         short_channel_id = message.short_channel_id
-        check_timestamp(message.timestamp, now_seconds)
+        check_not_ahead(message.timestamp, now_seconds)
         direction = message.channel_flags & DIRECTION
         self._updates.keep(short_channel_id, direction, message.timestamp, peer, raw, message)
+        # the channel may be ours, about which the other end may say what is old
+        check_not_stale(message.timestamp, now_seconds)
         # validation.3: an unknown channel's update means nothing by itself
         if (
             is_public(raw, short_channel_id)

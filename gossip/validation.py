@@ -87,9 +87,18 @@ def channel_of(message: ChannelAnnouncement, value_sat: int) -> Channel:
 
 
 def check_channel_update(
-    message: ChannelUpdate, raw: bytes, channel: Channel, previous: bytes | None, now_seconds: int
+    message: ChannelUpdate,
+    raw: bytes,
+    channel: Channel,
+    previous: bytes | None,
+    now_seconds: int,
+    *,
+    is_ours: bool = False,
 ) -> None:
     """Whether an update of this channel is newer than the previous one, and its owner's.
+
+    Of a channel of ours it may be of any age: it comes from the other end, which knows best. Some
+    implementations count such updates from 1 until the channel has seen a block.
 
     Raises:
         AlreadyKnown, ConflictingUpdate, FromTheFuture, TooOld: ignore it.
@@ -97,7 +106,9 @@ def check_channel_update(
     """
     if previous is not None:
         check_newer_update(message, raw, previous)
-    check_timestamp(message.timestamp, now_seconds)
+    check_not_ahead(message.timestamp, now_seconds)
+    if not is_ours:
+        check_not_stale(message.timestamp, now_seconds)
     owner = channel.end(message.channel_flags & DIRECTION)
     # validation.3: the node at the update's end of the channel, and no other, signs it
     if not is_signed(owner, signed_digest(raw), message.signature):
@@ -119,15 +130,22 @@ def check_newer_update(message: ChannelUpdate, raw: bytes, previous: bytes) -> N
         raise AlreadyKnown
 
 
-def check_timestamp(timestamp: int, now_seconds: int) -> None:
-    """Whether a time is one that an honest clock may have shown lately.
+def check_not_ahead(timestamp: int, now_seconds: int) -> None:
+    """Whether a time is one that an honest clock may have shown.
 
     Raises:
         FromTheFuture: more than a day ahead.
-        TooOld: so old that we would prune it (validation.4).
     """
     if timestamp > now_seconds + AHEAD_SECONDS:
         raise FromTheFuture(timestamp, now_seconds)
+
+
+def check_not_stale(timestamp: int, now_seconds: int) -> None:
+    """Whether what was said at that time still counts.
+
+    Raises:
+        TooOld: so old that we would prune it (validation.4).
+    """
     if timestamp < now_seconds - STALE_SECONDS:
         raise TooOld(timestamp, now_seconds)
 

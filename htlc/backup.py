@@ -16,7 +16,7 @@ import msgspec
 from htlc.channel import Channel, Charter, Phase, Terms
 from htlc.keys import Basepoints, ChannelSecrets
 from htlc.ladder import Dual, Side
-from htlc.opening import FORMATS, channel_id_of
+from htlc.opening import channel_id_of, format_of
 from wire.bitcoin.tx import OutPoint
 from wire.crypto.aead import BadTag, xchacha_open, xchacha_seal
 from wire.crypto.hashes import tagged_hash
@@ -98,11 +98,13 @@ def entry_of(channel: Channel, host: str, port: int) -> Entry:
 
 def restored(entry: Entry, secrets: ChannelSecrets) -> Channel:
     """The channel, without anything that ever happened on it: only its peer can close it."""
+    format = format_of(entry.channel_type)
+    assert format is not None, "an entry is checked when it is read"
     charter = Charter(
         channel_id=entry.channel_id,
         peer_id=entry.peer_id,
         key_index=entry.key_index,
-        format=FORMATS[entry.channel_type],
+        format=format,
         channel_type=entry.channel_type,
         opener=entry.opener,
         is_announced=entry.is_announced,
@@ -163,7 +165,7 @@ def _checked(entry: Entry) -> Entry:
     has_parts = len(entry.our_terms) == len(entry.their_terms) == 6 and len(points) == 6
     if not has_parts or len(entry.funding_txid) != 32 or not 0 <= entry.funding_index < 1 << 16:
         raise BadBackup("is none of a channel: parts of it are missing")
-    if entry.channel_type not in FORMATS:
+    if format_of(entry.channel_type) is None:
         raise BadBackup(f"is of a channel of a type that is not known here: {entry.channel_type.hex()}")
     if not all(len(point) == 33 and is_point(point) for point in points):
         raise BadBackup("is none of a channel: its keys are no points of the curve")

@@ -27,8 +27,10 @@ from htlc.transactions import (
 )
 from wire.bitcoin.script import funding_script
 from wire.bitcoin.tx import OutPoint, Transaction
+from wire.features import SCID_ALIAS, Features
 from wire.units import Msat, Sat, msat
 
+NO_ALIASES: Dual[int | None] = Dual(None, None)
 NO_HTLCS: Dual[dict[int, Htlc]] = Dual({}, {})
 
 
@@ -76,6 +78,11 @@ class Charter(msgspec.Struct, frozen=True, gc=False, cache_hash=True):
     def reserve_msat(self, side: Side) -> Msat:
         """What that side must keep for itself: the other one decided it."""
         return msat(self.terms[side.other].channel_reserve_sat)
+
+    @property
+    def is_place_hidden(self) -> bool:
+        """Whether nobody else may learn where its funding output is (option_scid_alias)."""
+        return not self.is_announced and Features.from_bytes(self.channel_type).has(SCID_ALIAS)
 
     @property
     def funding_script(self) -> bytes:
@@ -128,7 +135,8 @@ class Channel(msgspec.Struct, frozen=True, gc=False):
     next_htlc_id: Dual[int] = Dual(0, 0)
     fee_changes: tuple[FeeChange, ...] = ()
     is_ready: Dual[bool] = Dual(False, False)  # who sent channel_ready
-    short_channel_id: int | None = None
+    short_channel_id: int | None = None  # of its place in the chain
+    aliases: Dual[int | None] = NO_ALIASES  # what each side called it in its channel_ready
     closing: Closing = Closing()
     known_since: int = 0  # the height at which both had signed its first commitments
     is_restored: bool = False  # from a backup: nothing is known of what happened on it
@@ -146,6 +154,31 @@ class Channel(msgspec.Struct, frozen=True, gc=False):
     def is_usable(self) -> bool:
         """Whether new HTLCs may be offered."""
         return self.phase is Phase.NORMAL and self.is_ready.local and self.is_ready.remote
+
+    @property
+    def graph_id(self) -> int | None:
+        """The short_channel_id that it has in our own graph, and in routes of ours that begin with it.
+
+        One that is not announced goes by our alias: that is never reorganised, and tells nothing to
+        whoever sees our graph. So does one that is used unconfirmed, until it has a place.
+        """
+        place, alias = self.short_channel_id, self.aliases.local
+        if self.charter.is_announced and (place or self.charter.minimum_depth_blocks):
+            return place
+        return place if alias is None else alias
+
+    @property
+    def hint_id(self) -> int | None:
+        """The short_channel_id that a payer shall use to reach us over it, when it is not announced."""
+        # channel_ready.3: with option_scid_alias the real one is never used
+        place = None if self.charter.is_place_hidden else self.short_channel_id
+        return place if self.aliases.remote is None else self.aliases.remote
+
+    def exit_ids(self) -> list[int]:
+        """Every short_channel_id by which an onion may name it as the way on from us."""
+        # channel_ready.3: our alias is always honoured, the real one unless it is to be kept secret
+        place = None if self.charter.is_place_hidden else self.short_channel_id
+        return [name for name in (place, self.aliases.local) if name is not None]
 
     def all_htlcs(self) -> Iterator[Htlc]:
         yield from self.htlcs.local.values()

@@ -9,6 +9,7 @@ from functools import lru_cache
 import msgspec
 
 from htlc.shachain import secret_of_commitment
+from wire import scid
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import (
     Point,
@@ -92,6 +93,9 @@ def _per_commitment_point(shachain_seed: bytes, commitment_number: int) -> Point
     return point_of(secret_of_commitment(shachain_seed, commitment_number))
 
 
+_ALIAS_BLOCKS = scid.scid(0xF00000, 0, 0)
+
+
 class ChannelSecrets(msgspec.Struct, frozen=True, gc=False):
     """One side's secrets for one channel, 32 bytes each. They never show in a repr."""
 
@@ -109,6 +113,15 @@ class ChannelSecrets(msgspec.Struct, frozen=True, gc=False):
         """The points to announce."""
         secrets = (self.funding, self.revocation, self.payment, self.delayed_payment, self.htlc)
         return Basepoints(*map(point_of, secrets))
+
+    def alias(self, channel_id: bytes) -> int:
+        """What others may call our end of a channel: a short_channel_id that is no place in the chain.
+
+        Always the same for a channel, and to anybody else random. Its block, of fifteen million and
+        more, will not be mined for two centuries.
+        """
+        # channel_ready.3: unlike any real id and any other alias
+        return int.from_bytes(sha256(b"alias", self.shachain_seed, channel_id)[:8], "big") | _ALIAS_BLOCKS
 
     def per_commitment_secret(self, commitment_number: int) -> Secret:
         """What to reveal to revoke our commitment of this number (from 0, upwards)."""

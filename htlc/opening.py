@@ -23,7 +23,7 @@ from htlc.transactions import ChannelFormat
 from wire.bitcoin.script import p2wsh
 from wire.bitcoin.tx import OutPoint
 from wire.crypto.secp256k1 import Point
-from wire.features import ANCHORS, STATIC_REMOTEKEY, Features
+from wire.features import ANCHORS, SCID_ALIAS, STATIC_REMOTEKEY, ZEROCONF, Features
 from wire.messages.channel import AcceptChannel, FundingCreated, FundingSigned, OpenChannel
 from wire.units import Msat, Sat, msat
 
@@ -36,7 +36,18 @@ LONGEST_DELAY_BLOCKS = 2016
 
 STATIC_REMOTEKEY_TYPE = Features.of(STATIC_REMOTEKEY).to_bytes()
 ANCHORS_TYPE = Features.of(STATIC_REMOTEKEY, ANCHORS).to_bytes()
-FORMATS = {STATIC_REMOTEKEY_TYPE: ChannelFormat.STATIC_REMOTEKEY, ANCHORS_TYPE: ChannelFormat.ANCHORS}
+_FORMATS = {STATIC_REMOTEKEY_TYPE: ChannelFormat.STATIC_REMOTEKEY, ANCHORS_TYPE: ChannelFormat.ANCHORS}
+
+
+def format_of(channel_type: bytes | None) -> ChannelFormat | None:
+    """How the commitments of a channel type look, or None if we know no such type.
+
+    To either format it may add that its place stays secret, and that it is used unconfirmed.
+    """
+    features = Features.from_bytes(channel_type or b"")
+    # open_channel.4: even bits alone, in the fewest bytes
+    bare = Features(features.bits & ~Features.of(SCID_ALIAS, ZEROCONF).bits)
+    return _FORMATS.get(bare.to_bytes()) if features.to_bytes() == channel_type else None
 
 
 class House(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +64,12 @@ class House(msgspec.Struct, frozen=True, gc=False):
     dust_limit_sat: Sat = Sat(LOWEST_DUST_LIMIT_SAT)
     most_dust_exposure_msat: Msat = MOST_DUST_EXPOSURE_MSAT
     upfront_shutdown_script: bytes = b""  # where we promise to close to; empty: no promise
+    zeroconf_peers: frozenset[Point] = frozenset()  # whose funding we trust before it is in a block
+
+    def depth_blocks(self, peer_id: Point) -> int:
+        """How deep a funding transaction of that peer must be."""
+        # open_channel.5: who funds a channel can take the money back until it confirms
+        return 0 if peer_id in self.zeroconf_peers else max(1, self.minimum_depth_blocks)
 
     def terms(self, funding_sat: Sat) -> Terms:
         """Our terms for a channel of this size: a reserve of one percent, all of it in flight."""
@@ -74,6 +91,8 @@ class Negotiated(msgspec.Struct, frozen=True, gc=False):
     upfront_shutdown: bool = False
     shutdown_anysegwit: bool = False
     simple_close: bool = False
+    scid_alias: bool = False
+    zeroconf: bool = False
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -173,6 +192,10 @@ def accept(
         UnacceptableOpening: we cannot.
     """
     _check_proposal(house, negotiated, proposal)
+    is_zeroconf = Features.from_bytes(proposal.channel_type or b"").has(ZEROCONF)
+    if is_zeroconf and peer_id not in house.zeroconf_peers:
+        # open_channel.5
+        raise UnacceptableOpening("channel_type", proposal.channel_type, "is only for peers that we chose")
     terms, basepoints = house.terms(proposal.funding_satoshis), secrets.basepoints()
     # accept_channel.2: their reserve covers our dust limit, and ours covers theirs
     if proposal.channel_reserve_satoshis < terms.dust_limit_sat:
@@ -184,7 +207,7 @@ def accept(
     answer = AcceptChannel(
         temporary_channel_id=proposal.temporary_channel_id,
         **_terms_fields(terms),
-        minimum_depth=house.minimum_depth_blocks,
+        minimum_depth=house.depth_blocks(peer_id),
         **_basepoint_fields(basepoints),
         first_per_commitment_point=secrets.per_commitment_point(0),
         upfront_shutdown_script=_promise(house.upfront_shutdown_script, negotiated),
@@ -210,6 +233,9 @@ def receive_accept(stage: AwaitingAccept, answer: AcceptChannel) -> Agreed:
         raise UnacceptableOpening("channel_type", answer.channel_type, "is not the one we proposed")
     _check_terms(answer, proposal.funding_satoshis)
     _check_upfront(answer.upfront_shutdown_script, stage.negotiated)
+    # accept_channel.2
+    if answer.minimum_depth and Features.from_bytes(answer.channel_type or b"").has(ZEROCONF):
+        raise UnacceptableOpening("minimum_depth", answer.minimum_depth, "is not the 0 of option_zeroconf")
     # accept_channel.2: each side's dust limit lies below the reserve that the other demands
     if answer.channel_reserve_satoshis < proposal.dust_limit_satoshis:
         raise UnacceptableOpening(
@@ -323,10 +349,19 @@ def _check_terms(message: OpenChannel | AcceptChannel, funding_sat: Sat) -> None
 
 def _check_type(proposal: OpenChannel, negotiated: Negotiated) -> None:
     # open_channel.4: there must be a type, and one that we know
-    if proposal.channel_type not in FORMATS:
+    if format_of(proposal.channel_type) is None:
         raise UnacceptableOpening("channel_type", proposal.channel_type, "is missing or unknown")
-    if proposal.channel_type == ANCHORS_TYPE and not negotiated.anchors:
-        raise UnacceptableOpening("channel_type", proposal.channel_type, "needs option_anchors")
+    features = Features.from_bytes(proposal.channel_type or b"")
+    for name, is_agreed in (
+        (ANCHORS, negotiated.anchors),
+        (SCID_ALIAS, negotiated.scid_alias),
+        (ZEROCONF, negotiated.zeroconf),
+    ):
+        if features.has(name) and not is_agreed:
+            raise UnacceptableOpening("channel_type", proposal.channel_type, f"needs {name}")
+    # open_channel.5
+    if features.has(SCID_ALIAS) and proposal.channel_flags & ANNOUNCE_CHANNEL:
+        raise UnacceptableOpening("channel_type", proposal.channel_type, "keeps secret what is announced")
 
 
 def _check_upfront(script: bytes | None, negotiated: Negotiated) -> None:
@@ -352,7 +387,7 @@ def _check_money(proposal: OpenChannel, negotiated: Negotiated) -> None:
         raise UnacceptableOpening("funding_satoshis", funding_sat, "needs option_support_large_channel")
     if push_msat > msat(funding_sat):
         raise UnacceptableOpening("push_msat", push_msat, "is more than the channel holds")
-    format = FORMATS.get(proposal.channel_type or b"", ChannelFormat.ANCHORS)
+    format = format_of(proposal.channel_type) or ChannelFormat.ANCHORS
     cost_msat = opener_cost_msat(format, proposal.feerate_per_kw, 0)
     opener_msat = msat(funding_sat) - push_msat
     # open_channel.7: the opener pays the fee, and somebody has more than the reserve
@@ -405,12 +440,13 @@ def _charter(stage: AwaitingAccept | AwaitingCreated, answer: AcceptChannel, out
     proposal = stage.proposal
     opener = LOCAL if isinstance(stage, AwaitingAccept) else REMOTE
     ours, theirs = (proposal, answer) if opener is LOCAL else (answer, proposal)
-    channel_type = proposal.channel_type or b""
+    channel_type, format = proposal.channel_type or b"", format_of(proposal.channel_type)
+    assert format is not None, "the type was checked"
     return Charter(
         channel_id=channel_id_of(outpoint),
         peer_id=stage.peer_id,
         key_index=stage.key_index,
-        format=FORMATS[channel_type],
+        format=format,
         channel_type=channel_type,
         opener=opener,
         is_announced=bool(proposal.channel_flags & ANNOUNCE_CHANNEL),

@@ -12,11 +12,11 @@ from htlc.effects import SAVE, Effect, Send, Step
 from htlc.errors import FailChannel
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Dual, FeeChange, Htlc, Rung
-from htlc.steps import add_message, removal_message, revocation_message, signature_message
+from htlc.steps import add_message, ready_message, removal_message, revocation_message, signature_message
 from htlc.withdrawal import offered_again
 from wire.codec import Message
 from wire.crypto import secp256k1
-from wire.messages.channel import ChannelReady, ChannelReestablish, Shutdown, UpdateFee
+from wire.messages.channel import ChannelReestablish, Shutdown, UpdateFee
 from wire.units import Msat
 
 _with = msgspec.structs.replace
@@ -130,7 +130,7 @@ def receive_reestablish(
     again: list[Message] = []
     # reestablish.4: nothing was signed yet, so channel_ready may be lost
     if message.next_commitment_number == 1 and channel.number.local == 0 and channel.is_ready.local:
-        again.append(ChannelReady(channel.id, secrets.per_commitment_point(1)))
+        again.append(ready_message(channel, secrets))
     # reestablish.6: the original order of revocation and signature
     if lacks_revocation and not channel.has_revoked_last:
         again.append(revocation_message(channel, secrets))

@@ -463,6 +463,7 @@ def receive_ready(channel: Channel, message: ChannelReady) -> Step:
         channel,
         is_ready=channel.is_ready.with_side(REMOTE, True),
         remote_next_point=message.second_per_commitment_point,
+        aliases=channel.aliases.with_side(REMOTE, message.short_channel_id),
     )
     return Step(_opened(ready), (SAVE,))
 
@@ -476,10 +477,18 @@ def confirmed(channel: Channel, secrets: ChannelSecrets) -> Step:
     """The funding output is deep enough for us: say so."""
     if channel.is_ready.local:
         return Step(channel)
-    ready = _with(channel, is_ready=channel.is_ready.with_side(LOCAL, True))
+    ready = _with(
+        channel,
+        is_ready=channel.is_ready.with_side(LOCAL, True),
+        aliases=channel.aliases.with_side(LOCAL, secrets.alias(channel.id)),
+    )
+    return Step(_opened(ready), (SAVE, Send(ready_message(ready, secrets))))
+
+
+def ready_message(channel: Channel, secrets: ChannelSecrets) -> ChannelReady:
+    """Our channel_ready, as it was first sent."""
     # channel_ready.2: it carries the point of commitment 1
-    message = ChannelReady(channel.id, secrets.per_commitment_point(1))
-    return Step(_opened(ready), (SAVE, Send(message)))
+    return ChannelReady(channel.id, secrets.per_commitment_point(1), channel.aliases.local)
 
 
 def _opened(channel: Channel) -> Channel:

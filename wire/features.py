@@ -228,6 +228,8 @@ OURS: Final = Features.of(
         ANCHORS,
         SHUTDOWN_ANYSEGWIT,
         PROVIDE_STORAGE,
+        SCID_ALIAS,
+        ZEROCONF,
         SIMPLE_CLOSE,
     ),
 )

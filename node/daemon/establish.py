@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from htlc import opening
+from htlc import opening, steps
 from htlc.channel import Channel
 from htlc.errors import FailChannel, UnacceptableOpening, Warn
+from htlc.keys import ChannelSecrets
 from htlc.opening import Agreed, AwaitingAccept, AwaitingCreated, AwaitingSigned, Negotiated, Wish
 from node.daemon.peer import Peer
 from node.daemon.wallet import FundedTransaction, InsufficientFunds
@@ -18,9 +19,13 @@ from wire.codec import Message
 from wire.features import (
     ANCHORS,
     LARGE_CHANNEL,
+    SCID_ALIAS,
     SHUTDOWN_ANYSEGWIT,
     SIMPLE_CLOSE,
+    STATIC_REMOTEKEY,
     UPFRONT_SHUTDOWN_SCRIPT,
+    ZEROCONF,
+    Features,
 )
 from wire.messages.base import Error, said
 from wire.messages.channel import AcceptChannel, FundingCreated, FundingSigned, OpenChannel
@@ -187,6 +192,7 @@ class Establishment:
         turn.put(msgspec.structs.replace(channel, known_since=self._switch.height))
         self._switch.live.add(channel.id)
         turn.send(peer.node_id, signed)
+        self._use_at_once(turn, channel, keys)
 
     def _receive_signed(self, turn: "Turn", peer: Peer, message: FundingSigned) -> None:
         stage, attempt = self._signing.get((peer.node_id, message.channel_id), (None, None))
@@ -201,7 +207,15 @@ class Establishment:
         self._switch.wallet.add(attempt.funding.transaction)
         turn.writes_once[b"wallet"] = lambda: self._switch.wallet.save(self._switch.store.db)
         turn.broadcast(attempt.funding.transaction)
+        self._use_at_once(turn, channel, keys)
         turn.then(lambda: attempt.succeed(channel))
+
+    @staticmethod
+    def _use_at_once(turn: "Turn", channel: Channel, keys: ChannelSecrets) -> None:
+        """Of a channel whose funding is trusted unconfirmed, say that it is ready."""
+        # accept_channel.2: only who is trusted is told 0; that our own funding is good we know
+        if channel.charter.minimum_depth_blocks == 0:
+            turn.take(steps.confirmed(turn.channel(channel.id) or channel, keys))
 
     # --- failure
 
@@ -236,6 +250,13 @@ class Establishment:
                 attempt.fail(error)
 
 
+def best_type(peer: Peer, *, is_announced: bool) -> bytes:
+    """The channel type that a channel with this peer should have if our user wishes for none."""
+    wished = (ANCHORS,) if is_announced else (ANCHORS, SCID_ALIAS)
+    agreed = [feature for feature in wished if peer.agrees_on(feature)]
+    return Features.of(STATIC_REMOTEKEY, *agreed).to_bytes()
+
+
 def _temporary_id(message: Message) -> bytes:
     temporary_id: bytes = getattr(message, "temporary_channel_id", b"")
     return temporary_id
@@ -246,6 +267,8 @@ def _negotiated(peer: Peer) -> Negotiated:
     return Negotiated(
         large_channels=peer.agrees_on(LARGE_CHANNEL),
         anchors=peer.agrees_on(ANCHORS),
+        scid_alias=peer.agrees_on(SCID_ALIAS),
+        zeroconf=peer.agrees_on(ZEROCONF),
         upfront_shutdown=peer.agrees_on(UPFRONT_SHUTDOWN_SCRIPT),
         shutdown_anysegwit=peer.agrees_on(SHUTDOWN_ANYSEGWIT),
         simple_close=peer.agrees_on(SIMPLE_CLOSE),

@@ -221,31 +221,36 @@ class Gossiper:
 
     def _consider(self, channel: Channel) -> None:
         """Say of a channel of ours whatever may be said by now."""
-        short_channel_id = channel.short_channel_id
-        if short_channel_id is None:
+        graph_id = channel.graph_id
+        if graph_id is None:
             return
         if self._has_moved(channel):
             self._move(channel)
-        self._places[channel.id] = short_channel_id
+        self._places[channel.id] = graph_id
         if not channel.is_usable:
             if channel.id in self._updated:
-                self._say_update(channel, short_channel_id)
+                self._say_update(channel, graph_id)
             return
-        if short_channel_id not in self.graph.channels:
-            self._carry_out(
-                self.router.add_own(_graph_channel(channel, short_channel_id, self._us), self._seconds())
-            )
-            self._watched[channel.charter.funding_outpoint] = short_channel_id
+        if graph_id not in self.graph.channels:
+            ours = _graph_channel(channel, graph_id, self._us)
+            self._carry_out(self.router.add_own(ours, self._seconds(), _their_names(channel)))
+            self._watched[channel.charter.funding_outpoint] = graph_id
         if channel.id not in self._updated:
-            self._say_update(channel, short_channel_id)
-        depth = self._switch.height - parts(short_channel_id)[0] + 1
+            self._say_update(channel, graph_id)
+        self._announce_when_deep(channel)
+
+    def _announce_when_deep(self, channel: Channel) -> None:
+        short_channel_id = channel.short_channel_id
         # own-announcements.1: both ready, deep enough, and meant to be public
-        if channel.charter.is_announced and depth >= ANNOUNCE_DEPTH_BLOCKS:
+        if short_channel_id is None or not channel.charter.is_announced:
+            return
+        depth = self._switch.height - parts(short_channel_id)[0] + 1
+        if depth >= ANNOUNCE_DEPTH_BLOCKS:
             self._sign(channel, short_channel_id)
             self._announce(channel, short_channel_id)
 
     def _has_moved(self, channel: Channel) -> bool:
-        return channel.short_channel_id not in (None, self._places.get(channel.id, channel.short_channel_id))
+        return channel.graph_id not in (None, self._places.get(channel.id, channel.graph_id))
 
     def _move(self, channel: Channel) -> None:
         """Our channel is in another block than it was: nothing that we said of it names it any more."""
@@ -312,38 +317,53 @@ class Gossiper:
         self._timestamps[short_channel_id] = timestamp
         return timestamp
 
-    def _say_update(self, channel: Channel, short_channel_id: int) -> None:
+    def _say_update(self, channel: Channel, graph_id: int) -> None:
         is_announced = self._updated.get(channel.id, (False, False))[0]
-        toll = self._switch.toll_of(channel)
-        theirs = channel.charter.terms.remote
+        try:
+            policy = self._policy(channel, graph_id)
+        except ImpossibleLimits as why:
+            log.warning("nothing fits a channel", extra={"channel": channel.id.hex(), "why": str(why)})
+            return
+        self._updated[channel.id] = (is_announced, channel.is_usable)
+        for name in channel.exit_ids():
+            # a payer that calls it so is told of it under this name
+            self._switch.channel_updates[name] = self._update(channel, policy, name)
+        if graph_id not in self.graph.channels:
+            return
+        if is_announced:
+            self._carry_out(self.router.publish(self._switch.channel_updates[graph_id], self._seconds()))
+        else:
+            # own-announcements.4: the peer knows it by what it called it itself
+            name = channel.hint_id or graph_id
+            self._carry_out(self.router.tell_peer(graph_id, self._update(channel, policy, name)))
+
+    def _policy(self, channel: Channel, graph_id: int) -> Policy:
+        """What we ask for now.
+
+        Raises:
+            ImpossibleLimits: no HTLC can be as small and as large as it must.
+        """
+        toll, theirs = self._switch.toll_of(channel), channel.charter.terms.remote
         policy = Policy(
             fee_base_msat=toll.fee_base_msat,
             fee_proportional_millionths=toll.fee_proportional_millionths,
             cltv_expiry_delta=toll.cltv_expiry_delta,
             htlc_minimum_msat=max(toll.htlc_minimum_msat, theirs.htlc_minimum_msat),
-            htlc_maximum_msat=toll.htlc_maximum_msat
-            or channel.charter.terms.remote.max_htlc_value_in_flight_msat,
+            htlc_maximum_msat=toll.htlc_maximum_msat or theirs.max_htlc_value_in_flight_msat,
             is_disabled=not channel.is_usable,
-            timestamp=self._timestamp(short_channel_id),
+            timestamp=self._timestamp(graph_id),
         )
-        try:
-            policy = bounded(policy, channel.charter.funding_sat, theirs.max_htlc_value_in_flight_msat)
-        except ImpossibleLimits as why:
-            log.warning("nothing fits a channel", extra={"channel": channel.id.hex(), "why": str(why)})
-            return
-        direction = 0 if self._us < channel.charter.peer_id else 1
-        raw = channel_update(
+        return bounded(policy, channel.charter.funding_sat, theirs.max_htlc_value_in_flight_msat)
+
+    def _update(self, channel: Channel, policy: Policy, name: int) -> bytes:
+        return channel_update(
             policy,
             self._switch.house.chain_hash,
-            short_channel_id,
-            direction,
+            name,
+            0 if self._us < channel.charter.peer_id else 1,
             self._switch.signer.sign_digest,
-            is_announced=is_announced,
+            is_announced=self._updated[channel.id][0],
         )
-        self._updated[channel.id] = (is_announced, channel.is_usable)
-        self._switch.channel_updates[short_channel_id] = raw
-        if short_channel_id in self.graph.channels:
-            self._carry_out(self.router.publish(raw, self._seconds()))
 
     def _say_node(self) -> None:
         raw = node_announcement(
@@ -360,3 +380,9 @@ class Gossiper:
 def _graph_channel(channel: Channel, short_channel_id: int, us: bytes) -> GraphChannel:
     first, second = sorted((us, channel.charter.peer_id))
     return GraphChannel(short_channel_id, first, second, channel.charter.funding_sat)
+
+
+def _their_names(channel: Channel) -> list[int]:
+    """What the peer's updates may call a channel, besides its name in our graph."""
+    names = (channel.short_channel_id, channel.aliases.local)
+    return [name for name in names if name not in (None, channel.graph_id)]

@@ -12,13 +12,14 @@ import trio
 from gossip.graph import Graph
 from htlc.channel import Channel, Phase
 from htlc.dust import MOST_DUST_EXPOSURE_MSAT
-from htlc.opening import ANCHORS_TYPE, MOST_HTLCS, House, Wish
+from htlc.opening import MOST_HTLCS, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
 from node.daemon.backup import SCHEMA as BACKUP_SCHEMA
 from node.daemon.backup import BackupFile
 from node.daemon.closings import ClosingWish
 from node.daemon.dialing import Proxy, open_stream
+from node.daemon.establish import best_type
 from node.daemon.fees import FeeKeeper
 from node.daemon.gossiper import Gossiper
 from node.daemon.invoices import (
@@ -96,6 +97,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     to_self_delay_blocks: int = 144
     gossip_flush_seconds: float = 0.0
     is_reconnecting: bool = True
+    zeroconf_peers: frozenset[Point] = frozenset()  # whose channels are used before they are confirmed
     watchtowers: tuple[Address, ...] = ()
     features: Features = OUR_INIT
     most_dust_exposure_msat: Msat = MOST_DUST_EXPOSURE_MSAT
@@ -149,6 +151,7 @@ class Node:
             smallest_channel_sat=config.smallest_channel_sat,
             htlc_minimum_msat=config.htlc_minimum_msat,
             max_accepted_htlcs=config.max_accepted_htlcs,
+            zeroconf_peers=config.zeroconf_peers,
         )
         self.switch = Switch(self.store, self.signer, self.wallet, house, config.toll, now)
         self.watcher = Watcher(self.switch, chain)
@@ -342,17 +345,22 @@ class Node:
         push_msat: Msat = NOTHING_MSAT,
         *,
         is_announced: bool = True,
-        channel_type: bytes = ANCHORS_TYPE,
+        channel_type: bytes | None = None,
         feerate_per_kw: int | None = None,
     ) -> Channel:
         """Open a channel; returns when its funding transaction is on its way.
+
+        Without a type it gets anchors if the peer has them, and a private channel keeps its place secret.
 
         Raises:
             PeerGone, OpeningFailed, UnacceptableOpening, InsufficientFunds: it was not opened.
         """
         rate = feerate_per_kw or await self.chain.feerate_per_kw(6)
+        peer = self._peer(peer_id)
+        if channel_type is None:
+            channel_type = best_type(peer, is_announced=is_announced)
         wish = Wish(capacity_sat, push_msat, rate, channel_type, is_announced)
-        return await self.switch.establishment.open(self._peer(peer_id), wish, rate)
+        return await self.switch.establishment.open(peer, wish, rate)
 
     async def close_channel(
         self, channel_id: bytes, script: bytes = b"", feerate_per_kw: int | None = None

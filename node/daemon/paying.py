@@ -80,9 +80,9 @@ class Payer:
     def spendable(self) -> dict[int, Msat]:
         """What each of our own channels can send at once, by short_channel_id."""
         return {
-            channel.short_channel_id: spendable_msat(channel)
+            channel.graph_id: spendable_msat(channel)
             for channel in self._switch.channels.values()
-            if channel.short_channel_id is not None and channel.is_usable and channel.id in self._switch.live
+            if channel.graph_id is not None and channel.is_usable and channel.id in self._switch.live
         }
 
     async def pay(self, wanted: Wanted) -> Payment:

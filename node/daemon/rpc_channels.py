@@ -6,7 +6,7 @@ import trio
 
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError
-from htlc.opening import ANCHORS_TYPE, FORMATS
+from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE, format_of
 from htlc.resolution_claims import our_commitment
 from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
@@ -205,9 +205,8 @@ def _channel_type(bits: list[Any]) -> bytes:
         raw = Features(sum(1 << int(bit) for bit in set(bits))).to_bytes()
     except (TypeError, ValueError):
         raw = b""
-    if raw not in FORMATS:
-        shown = [list(Features.from_bytes(known)) for known in FORMATS]
-        raise CommandFailed(
-            INVALID_PARAMETERS, f"channel_type: should be one of {shown}: invalid token '{bits}'"
-        )
+    if format_of(raw) is None:
+        shown = [list(Features.from_bytes(known)) for known in (STATIC_REMOTEKEY_TYPE, ANCHORS_TYPE)]
+        why = f"channel_type: should be one of {shown}, with 46 or 50 if wished: invalid token '{bits}'"
+        raise CommandFailed(INVALID_PARAMETERS, why)
     return raw

@@ -98,6 +98,8 @@ def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
     if channel.short_channel_id is not None:
         view["short_channel_id"] = text_of(channel.short_channel_id)
         view["direction"] = int(node.node_id > charter.peer_id)
+    aliases = {"local": channel.aliases.local, "remote": channel.aliases.remote}
+    view["alias"] = {side: text_of(alias) for side, alias in aliases.items() if alias is not None}
     return view
 
 
@@ -147,7 +149,7 @@ def receivable_msat(channel: Channel) -> int:
 
 def updates_view(node: Node, channel: Channel) -> dict[str, Any]:
     """What either side's channel_update says, as far as we have seen it."""
-    scid = channel.short_channel_id
+    scid = channel.graph_id
     if scid is None or scid not in node.graph:
         return {}
     found = node.graph.channels[scid]

@@ -8,7 +8,7 @@ many channels.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -80,7 +80,9 @@ class Switch:
         self.default_toll = toll
         self.tolls: dict[bytes, Toll] = {}
         self.channels: dict[bytes, Channel] = {channel.id: channel for channel in store.channels()}
-        self.by_scid = {c.short_channel_id: c.id for c in self.channels.values() if c.short_channel_id}
+        # by its place in the chain, and by our alias
+        self.by_scid: dict[int, bytes] = {}
+        self._name(self.channels.values())
         self.channel_updates: dict[int, bytes] = {}
         self.peers: dict[bytes, Peer] = {}
         self.live: set[bytes] = set()  # channels that are taken up on the present connection
@@ -193,13 +195,17 @@ class Switch:
 
     def _swap(self, turn: Turn) -> None:
         self.channels.update(turn.staged)
-        for channel in turn.staged.values():
-            if channel.short_channel_id is not None:
-                self.by_scid[channel.short_channel_id] = channel.id
+        self._name(turn.staged.values())
         if turn.staged:
             changed = list(turn.staged.values())
             for callback in self.on_channels_changed:
                 callback(changed)
+
+    def _name(self, channels: Iterable[Channel]) -> None:
+        for channel in channels:
+            for name in (channel.short_channel_id, channel.aliases.local):
+                if name is not None:
+                    self.by_scid[name] = channel.id
 
     def _release(self, turn: Turn) -> None:
         for peer_id, message in turn.outgoing:

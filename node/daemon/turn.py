@@ -154,7 +154,7 @@ class Turn:
         """Our channel of that id as somebody's next hop."""
         channel_id = self.switch.by_scid.get(short_channel_id)
         channel = self.channel(channel_id) if channel_id else None
-        if channel is None:
+        if channel is None or short_channel_id not in channel.exit_ids():
             return None
         toll = self.switch.toll_of(channel)
         is_usable = channel.is_usable and channel.id in self.switch.live

@@ -23,7 +23,8 @@ from gossip.validation import (
     check_channel_update,
     check_funding_output,
     check_node_announcement,
-    check_timestamp,
+    check_not_ahead,
+    check_not_stale,
     is_understood,
     may_forward,
     node_of,
@@ -181,14 +182,22 @@ def test_the_same_update_under_another_signature_is_no_contradiction() -> None:
         check_channel_update(message, raw, CHANNEL, raw[:2] + bytes(64) + raw[66:], NOW_SECONDS)
 
 
+def test_of_our_own_channel_its_other_end_may_say_what_is_old() -> None:
+    """LDK dates updates of a channel that has seen no block with 1, 2, 3."""
+    old, raw = update(a_policy(timestamp=2))
+    with pytest.raises(TooOld):
+        check_channel_update(old, raw, CHANNEL, None, NOW_SECONDS)
+    check_channel_update(old, raw, CHANNEL, None, NOW_SECONDS, is_ours=True)
+
+
 @bolt("validation.4")
 def test_times_must_be_of_the_last_two_weeks_and_at_most_a_day_ahead() -> None:
-    check_timestamp(NOW_SECONDS - 1_209_600, NOW_SECONDS)
-    check_timestamp(NOW_SECONDS + 86_400, NOW_SECONDS)
+    check_not_stale(NOW_SECONDS - 1_209_600, NOW_SECONDS)
+    check_not_ahead(NOW_SECONDS + 86_400, NOW_SECONDS)
     with pytest.raises(TooOld):
-        check_timestamp(NOW_SECONDS - 1_209_601, NOW_SECONDS)
+        check_not_stale(NOW_SECONDS - 1_209_601, NOW_SECONDS)
     with pytest.raises(FromTheFuture):
-        check_timestamp(NOW_SECONDS + 86_401, NOW_SECONDS)
+        check_not_ahead(NOW_SECONDS + 86_401, NOW_SECONDS)
 
 
 def test_a_policy_is_what_the_update_says() -> None:

@@ -37,7 +37,14 @@ M = TypeVar("M", bound=Message)
 
 CHAIN = bytes(32)
 HOUSE = opening.House(chain_hash=CHAIN)
-ALL_FEATURES = opening.Negotiated(True, True, True, True)
+ALL_FEATURES = opening.Negotiated(
+    large_channels=True,
+    anchors=True,
+    scid_alias=True,
+    zeroconf=True,
+    upfront_shutdown=True,
+    shutdown_anysegwit=True,
+)
 HEIGHT = 100
 ONION = bytes(1366)
 ANCHORS, STATIC = opening.ANCHORS_TYPE, opening.STATIC_REMOTEKEY_TYPE

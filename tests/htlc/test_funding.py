@@ -52,7 +52,7 @@ def test_both_end_up_with_one_channel_seen_from_two_sides(channel_type: bytes) -
     assert ours.charter.basepoints == theirs.charter.basepoints.swapped() == Dual(*BASEPOINTS)
     assert (ours.charter.opener, theirs.charter.opener) == (LOCAL, REMOTE)
     assert ours.charter.channel_type == theirs.charter.channel_type == channel_type
-    assert ours.charter.format is opening.FORMATS[channel_type]
+    assert ours.charter.format is opening.format_of(channel_type)
     assert ours.id == theirs.id == b"\x02" * 31 + b"\x03"
     assert alice.their_commitment().unsigned == bob.our_commitment().unsigned
     assert bob.their_commitment().unsigned == alice.our_commitment().unsigned
@@ -163,7 +163,7 @@ def test_channel_ready_carries_the_point_of_commitment_1() -> None:
     alice, bob = opened_channel(is_ready=False)
     alice.confirm()
     message = alice.deliver_one_to(bob)
-    assert message == ChannelReady(alice.channel.id, ALICE.per_commitment_point(1))
+    assert message == steps.ready_message(alice.channel, ALICE)
     assert bob.channel.remote_next_point == ALICE.per_commitment_point(1)
     assert bob.channel.is_ready == alice.channel.is_ready.swapped() == Dual(False, True)
     assert [party.channel.phase for party in (alice, bob)] == [Phase.AWAITING_FUNDING] * 2

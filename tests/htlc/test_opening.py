@@ -264,7 +264,8 @@ def test_a_cap_that_no_htlc_fits_under_is_refused() -> None:
 @bolt("open_channel.7")
 def test_the_opener_must_afford_the_first_commitment(channel_type: bytes) -> None:
     """Anchors count: both of them are the opener's to pay."""
-    format = opening.FORMATS[channel_type]
+    format = opening.format_of(channel_type)
+    assert format is not None
     cost_sat = commitment_fee_sat(format, 253, 0) + (660 if format is ChannelFormat.ANCHORS else 0)
     push_msat = Msat(msat(A_WISH.funding_sat) - msat(Sat(cost_sat)))
     _, proposal = a_proposal(push_msat=push_msat, channel_type=channel_type)

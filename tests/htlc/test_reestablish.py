@@ -8,10 +8,11 @@ from htlc.ladder import Paid, Rung
 from htlc.limits import spendable_msat
 from htlc.reestablish import disconnected, reestablish
 from htlc.relay import SOON_BLOCKS
+from htlc.steps import ready_message
 from tests.bolt import bolt
 from tests.htlc.parties import ONION, Party, close, drain, hash_of, opened_channel, play
 from wire.messages.catalogue import decode
-from wire.messages.channel import ChannelReady, UpdateAddHtlc
+from wire.messages.channel import UpdateAddHtlc
 from wire.units import Msat
 
 
@@ -34,9 +35,7 @@ def said(party: Party) -> list[str]:
 def test_a_channel_on_which_nothing_was_signed_says_again_that_it_is_ready() -> None:
     alice, bob = opened_channel()
     reconnect(alice, bob)
-    assert [decode(raw) for raw in bob.outbox] == [
-        ChannelReady(bob.channel.id, bob.secrets.per_commitment_point(1))
-    ]
+    assert [decode(raw) for raw in bob.outbox] == [ready_message(bob.channel, bob.secrets)]
     drain(alice, bob)
     play("add sig> <rev <sig rev>", alice, bob)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from gossip.graph import Graph
 from htlc.channel import Channel, Phase
 from node.daemon.node import Node, NodeConfig
 from tests.interop.bitcoin import Bitcoind
@@ -147,7 +148,15 @@ class Stage:
             await peer("announce_node")
         names = len(self.ours) + len(self.theirs)
         for node in self.ours.values():
-            await self._sees(node, channels, names)
+            await self.graph(
+                node,
+                lambda graph: (
+                    len(graph.channels) == channels
+                    and len(graph.policies) == 2 * channels
+                    and len(graph.nodes) == names
+                    and all(channel.is_announced for channel in graph.channels.values())
+                ),
+            )
         wanted = (channels, 2 * channels, names)
         for peer in self.theirs.values():
             await peer.until(
@@ -155,16 +164,10 @@ class Stage:
                 lambda graph: (graph["channels"], graph["directions"], graph["announced_nodes"]) == wanted,
             )
 
-    async def _sees(self, node: Node, channels: int, names: int) -> None:
+    async def graph(self, node: Node, is_so: Callable[[Graph], bool]) -> None:
+        """Wait until the node's graph looks as wished."""
         with trio.fail_after(PATIENCE_SECONDS):
-            await node.gossiper.wait_for_graph(
-                lambda graph: (
-                    len(graph.channels) == channels
-                    and len(graph.policies) == 2 * channels
-                    and len(graph.nodes) == names
-                    and all(channel.is_announced for channel in graph.channels.values())
-                )
-            )
+            await node.gossiper.wait_for_graph(is_so)
 
 
 @asynccontextmanager

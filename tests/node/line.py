@@ -173,7 +173,7 @@ class Network:
         *,
         capacity_sat: Sat = CAPACITY_SAT,
         push_msat: Msat = PUSH_MSAT,
-        channel_type: bytes = ANCHORS_TYPE,
+        channel_type: bytes | None = ANCHORS_TYPE,
         is_announced: bool = True,
     ) -> None:
         """Open a channel between the nodes of each pair; return when all are usable, and known to all."""
@@ -201,7 +201,7 @@ class Network:
         *,
         capacity_sat: Sat = CAPACITY_SAT,
         push_msat: Msat = PUSH_MSAT,
-        channel_type: bytes = ANCHORS_TYPE,
+        channel_type: bytes | None = ANCHORS_TYPE,
         is_announced: bool = True,
     ) -> Channel:
         """Open a channel from `a` to `b`; its funding transaction waits in the mempool then."""
