@@ -7,6 +7,7 @@ memory channel (DESIGN §6).
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
@@ -30,6 +31,7 @@ CROSSING_SECONDS = 5
 MOST_UNSENT_BYTES = 64 << 20
 BULK_UNSENT_BYTES = 1 << 20
 MOST_PONG_BYTES = 65532
+PONG_HEAD_BYTES = 4
 FIRST_CUSTOM_TYPE = 32768
 ALL_CHANNELS = bytes(32)
 
@@ -94,6 +96,7 @@ class Peer:
         self.we_called = False
         self.saboteur = saboteur
         self._is_deaf = False
+        self._pings: deque[tuple[int, trio.Event]] = deque()  # unanswered: what they asked for
         self._since_seconds = trio.current_time()
 
     def agrees_on(self, feature: str) -> bool:
@@ -201,6 +204,8 @@ class Peer:
         finally:
             self.is_closing = True
             self._drained.set()
+            for _, answered in self._pings:
+                answered.set()
             await trio.aclose_forcefully(self._stream)
 
     async def _read(self, on_message: MessageHandler, custom: dict[int, CustomHandler]) -> None:
@@ -255,8 +260,10 @@ class Peer:
             case Unknown(is_even=True):
                 # framing-tlv.3: an unknown even message closes the connection
                 self.warn(f"unknown message {message.type} must be understood")
-            case Unknown() | Pong():
+            case Unknown():
                 pass
+            case Pong():
+                self._receive_pong(message)
             case Ping(num_pong_bytes=wanted):
                 # ping-pong.1
                 if wanted < MOST_PONG_BYTES:
@@ -265,6 +272,33 @@ class Peer:
                 waiting = on_message(self, message, raw)
                 if waiting is not None:
                     await waiting
+
+    async def ping(self, ignored_bytes: int, num_pong_bytes: int) -> int:
+        """Send a ping, and return how many bytes come back, their type and length counted.
+
+        Raises:
+            PeerGone: the connection ended before.
+        """
+        # ping-pong.1: from here on there is no answer
+        if num_pong_bytes >= MOST_PONG_BYTES:
+            self.send(Ping(num_pong_bytes, bytes(ignored_bytes)))
+            return 0
+        waiting = self._ping(Ping(num_pong_bytes, bytes(ignored_bytes)))
+        await waiting.wait()
+        if self.is_closing:
+            raise PeerGone(self.node_id, self.gone_because)
+        return PONG_HEAD_BYTES + num_pong_bytes
+
+    def _ping(self, ping: Ping) -> trio.Event:
+        answered = trio.Event()
+        self._pings.append((ping.num_pong_bytes, answered))
+        self.send(ping)
+        return answered
+
+    def _receive_pong(self, pong: Pong) -> None:
+        """Pongs come in the order of their pings; one that answers nothing is ignored."""
+        if self._pings and self._pings[0][0] == len(pong.ignored):
+            self._pings.popleft()[1].set()
 
     async def _keep_alive(self) -> None:
         while True:
@@ -276,7 +310,7 @@ class Peer:
                 await trio.aclose_forcefully(self._stream)
                 return
             if silent_seconds > PING_AFTER_SECONDS / 2:
-                self.send(Ping(num_pong_bytes=1))
+                self._ping(Ping(num_pong_bytes=1))
 
 
 async def call(

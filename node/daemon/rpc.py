@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -32,6 +33,33 @@ LONGEST_SOCKET_PATH = 100
 
 _OUTSIDE = re.compile(rb'["{}\[\]]')
 _IN_STRING = re.compile(rb'["\\]')
+
+
+class Audience:
+    """One client: whether it wants to hear how its commands get on, and what tells it."""
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self.send, self.is_listening = send, False
+
+
+# of the command that is being carried out: who asked, and under which id
+_audience: ContextVar[Audience | None] = ContextVar("audience", default=None)
+_asked_id: ContextVar[object] = ContextVar("asked_id", default=None)
+
+
+def listen(*, is_listening: bool) -> None:
+    """Who asked wants to hear how its commands get on, or does not."""
+    audience = _audience.get()
+    if audience is not None:
+        audience.is_listening = is_listening
+
+
+async def tell(message: str, level: str = "info") -> None:
+    """Let who asked know how its command gets on, if it listens."""
+    audience = _audience.get()
+    if audience is not None and audience.is_listening:
+        params = {"id": _asked_id.get(), "level": level, "message": message}
+        await audience.send(_framed({"method": "message", "params": params}))
 
 
 class NoJson(Exception):
@@ -174,6 +202,7 @@ class Commands:
         except msgspec.DecodeError as wrong:
             refused = CommandFailed(INVALID_REQUEST, f"Invalid request: {wrong}")
             return _framed({"id": _id_of(raw), "error": _error(refused)})
+        _asked_id.set(asked.id)
         try:
             result = await self._carry_out(asked)
         except CommandFailed as failed:
@@ -267,12 +296,16 @@ class RpcServer:
     async def _serve(self, stream: trio.SocketStream) -> None:
         splitter, lock = Splitter(), trio.Lock()
 
-        async def serve_one(raw: bytes) -> None:
-            reply = await self._commands.answer(raw)
+        async def send(raw: bytes) -> None:
             # what was begun is finished even if nobody is left to hear of it
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 async with lock:
-                    await stream.send_all(reply or b"")
+                    await stream.send_all(raw)
+
+        async def serve_one(raw: bytes) -> None:
+            await send(await self._commands.answer(raw) or b"")
+
+        _audience.set(Audience(send))
 
         try:
             async with stream, trio.open_nursery() as nursery:

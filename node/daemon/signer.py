@@ -58,6 +58,11 @@ class Signer:
         """What backups are encrypted under."""
         return tagged_hash(b"rill/backup", self._seed)
 
+    @property
+    def rune_secret(self) -> bytes:
+        """What the codes of runes are made with."""
+        return tagged_hash(b"rill/rune", self._seed)
+
     def alias(self, purpose: bytes) -> "Signer":
         """Another identity of ours, which nobody can tell to be us."""
         return Signer(tagged_hash(b"rill/alias/" + purpose, self._seed))
