@@ -34,6 +34,19 @@ class Toll(msgspec.Struct, frozen=True, gc=False):
         return Msat(self.fee_base_msat + amount_msat * self.fee_proportional_millionths // 1_000_000)
 
 
+def lower(toll: Toll, other: Toll) -> Toll:
+    """A toll that is paid by whoever pays one of the two."""
+    return Toll(
+        min(toll.fee_base_msat, other.fee_base_msat),
+        min(toll.fee_proportional_millionths, other.fee_proportional_millionths),
+        min(toll.cltv_expiry_delta, other.cltv_expiry_delta),
+        min(toll.htlc_minimum_msat, other.htlc_minimum_msat),
+        Msat(max(toll.htlc_maximum_msat, other.htlc_maximum_msat))
+        if toll.htlc_maximum_msat and other.htlc_maximum_msat
+        else Msat(0),
+    )
+
+
 class Exit(msgspec.Struct, frozen=True, gc=False):
     """One of our channels as the next hop of somebody's route."""
 

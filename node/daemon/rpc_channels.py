@@ -11,7 +11,8 @@ from htlc.resolution_claims import our_commitment
 from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
 from node.daemon.peer import PeerGone
-from node.daemon.rpc_feerates import OPENING, Feerate
+from node.daemon.rpc import tell
+from node.daemon.rpc_feerates import OPENING, Feerate, read_feerate
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
     AmountMsat,
@@ -20,6 +21,7 @@ from node.daemon.rpc_parameters import (
     Boolean,
     CommandFailed,
     Integer,
+    Label,
     NodeId,
     Text,
 )
@@ -30,6 +32,7 @@ from node.daemon.rpc_views import (
 )
 from node.daemon.turn import Turn
 from node.daemon.wallet import InsufficientFunds
+from wire.bitcoin.address import InvalidAddress, script_of
 from wire.bitcoin.script import p2wsh
 from wire.bitcoin.tx import Transaction, txid_hex
 from wire.features import Features
@@ -57,7 +60,7 @@ class ChannelCommands:
     ) -> dict[str, Any]:
         """Our channels, those that are closed and buried left out."""
         node, wanted = self._node, short_channel_id or channel_id
-        channels = [self._named(wanted)] if wanted else node.channels()
+        channels = [channel_called(node, wanted)] if wanted else node.channels()
         shown = [channel for channel in channels if id in (None, channel.charter.peer_id)]
         return {"channels": [channel_view(node, channel) for channel in shown if not is_over(node, channel)]}
 
@@ -126,17 +129,52 @@ class ChannelCommands:
         self,
         id: Text,
         unilateraltimeout: Integer = TWO_DAYS_SECONDS,
-        feerange: Array | None = None,  # noqa: ARG002
+        destination: Text | None = None,
+        fee_negotiation_step: Label | None = None,  # noqa: ARG002 - modern peers agree at once
+        wrong_funding: Text | None = None,
+        force_lease_closed: Boolean = False,  # noqa: ARG002 - nothing is leased here
+        feerange: Array | None = None,
     ) -> dict[str, Any]:
         """Close a channel, named by its id, its short id or its peer: together, or in the end alone."""
-        node, channel = self._node, self._named(id)
+        node, channel = self._node, channel_called(self._node, id)
+        if wrong_funding is not None:
+            raise CommandFailed(INVALID_PARAMETERS, "wrong_funding: peers do not offer that any more")
         if channel.phase in _OPEN:
-            await node.close_channel(channel.id)
+            script = b"" if destination is None else self._script(destination)
+            try:
+                await node.close_channel(channel.id, script, await self._closing_rate(feerange))
+            except ChannelError as refused:
+                raise CommandFailed(UNSPECIFIED, str(refused)) from None
+            await self._tell_of_peer(channel, unilateraltimeout)
         with trio.move_on_after(unilateraltimeout or float("inf")) as patience:
             await node.wait_for_channels(lambda _: self._is_settled(channel.id))
         if patience.cancelled_caught:
+            await tell("the peer did not agree in time: the channel is closed alone")
             await node.force_close(channel.id)
         return self._closed(node.switch.channels[channel.id])
+
+    async def _tell_of_peer(self, channel: Channel, unilateraltimeout: int) -> None:
+        if channel.charter.peer_id in self._node.switch.peers:
+            await tell("shutdown is sent; HTLCs that are on their way are waited for")
+        else:
+            alone = f" ({unilateraltimeout} seconds before it is closed alone)" if unilateraltimeout else ""
+            await tell(f"peer is offline, will negotiate once they reconnect{alone}")
+
+    def _script(self, address: str) -> bytes:
+        try:
+            return script_of(address, self._node.chain.network)
+        except InvalidAddress as bad:
+            why = f"destination: {bad}: invalid token '{address}'"
+            raise CommandFailed(INVALID_PARAMETERS, why) from None
+
+    async def _closing_rate(self, feerange: list[Any] | None) -> int | None:
+        """What the chain asks for, within what our user allows."""
+        if feerange is None:
+            return None
+        if len(feerange) != 2:
+            raise CommandFailed(INVALID_PARAMETERS, "feerange: should be an array of two feerates")
+        low, high = [await read_feerate("feerange", each).per_kw(self._node.chain) for each in feerange]
+        return max(low, min(self._node.switch.closings.feerate_per_kw, high))
 
     def _is_settled(self, channel_id: bytes) -> bool:
         """Whether it is decided how the channel ends."""
@@ -156,28 +194,36 @@ class ChannelCommands:
             return resolution.spent.transaction
         return our_commitment(channel, self._node.signer.channel_secrets(channel.charter.key_index))
 
-    def _named(self, name: str) -> Channel:
-        """The channel that a channel id, a short channel id or a peer's id stands for.
 
-        Raises:
-            CommandFailed: there is none, or more than one.
-        """
-        node = self._node
-        found = [channel for channel in node.channels() if name in _names(channel)]
-        if not found:
-            found = [
-                channel
-                for channel in node.channels()
-                if channel.charter.peer_id.hex() == name and not is_over(node, channel)
-            ]
-        if len(found) > 1:
-            raise CommandFailed(UNSPECIFIED, "Peer has multiple channels: use channel_id or short_channel_id")
-        if not found:
-            kind = (
-                "Short channel ID not active" if _is_short(name) else "Could not find active channel of peer"
-            )
-            raise CommandFailed(UNSPECIFIED, f"{kind}: {name}")
-        return found[0]
+def channels_called(node: Node, name: str) -> list[Channel]:
+    """The channels that a channel id, a short channel id or a peer's id stands for.
+
+    Raises:
+        CommandFailed: there are none.
+    """
+    found = [channel for channel in node.channels() if name in _names(channel)]
+    if not found:
+        found = [
+            channel
+            for channel in node.channels()
+            if channel.charter.peer_id.hex() == name and not is_over(node, channel)
+        ]
+    if not found:
+        kind = "Short channel ID not active" if _is_short(name) else "Could not find active channel of peer"
+        raise CommandFailed(UNSPECIFIED, f"{kind}: {name}")
+    return found
+
+
+def channel_called(node: Node, name: str) -> Channel:
+    """The one channel that a name stands for.
+
+    Raises:
+        CommandFailed: there is none, or more than one.
+    """
+    found = channels_called(node, name)
+    if len(found) > 1:
+        raise CommandFailed(UNSPECIFIED, "Peer has multiple channels: use channel_id or short_channel_id")
+    return found[0]
 
 
 def _names(channel: Channel) -> tuple[str, ...]:

@@ -55,9 +55,20 @@ def _feerate(value: object) -> FeerateWish:
     return FeerateWish(int(number) if unit == "perkw" else int(number) // PER_KB)
 
 
-Feerate: TypeAlias = Annotated[FeerateWish, Kind("a feerate", _feerate)]
+_KIND = Kind("a feerate", _feerate)
+Feerate: TypeAlias = Annotated[FeerateWish, _KIND]
 NORMAL = FeerateWish(blocks=BLOCKS_OF_WORD["normal"])
 OPENING = FeerateWish(blocks=6)
+
+
+def read_feerate(name: str, value: object) -> FeerateWish:
+    """A feerate in a parameter that holds more than one.
+
+    Raises:
+        CommandFailed: it is none.
+    """
+    wish: FeerateWish = _KIND.of(name, value)
+    return wish
 
 
 class FeerateCommands:

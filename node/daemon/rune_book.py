@@ -104,14 +104,15 @@ class RuneBook:
         if self.is_blacklisted(rune):
             raise Blacklisted("Not authorized: Blacklisted rune")
         self._check_ours(rune)
-        issued = self.issued.get(_number(rune) if _number(rune) is not None else -1)  # type: ignore[arg-type]
+        number = _number(rune)
+        issued = None if number is None else self.issued.get(number)
         why = rune.why_not(lambda alternative: _field(alternative, asking, issued))
         if why is not None:
             shown = why.replace(_PARAMETER, "parameter ", 1) if why.startswith(_PARAMETER) else why
             raise NotPermitted(f"Not permitted: {shown}")
         if issued is not None:
             issued.last_used = asking.now_seconds
-            await self._write("update runes set last_used = ? where id = ?", asking.now_seconds, _number(rune))
+            await self._write("update runes set last_used = ? where id = ?", asking.now_seconds, number)
 
     def _check_ours(self, rune: Rune) -> None:
         if not self.is_ours(rune):
@@ -136,7 +137,11 @@ class RuneBook:
 
     async def _write(self, statement: str, *values: Any) -> None:
         db = self._node.store.db
-        await self._node.switch.ask(lambda turn: turn.write(lambda: db.execute(statement, values)))
+
+        def write() -> None:
+            db.execute(statement, values)
+
+        await self._node.switch.ask(lambda turn: turn.write(write))
 
 
 def _number(rune: Rune) -> int | None:
@@ -188,7 +193,8 @@ def _paced(alternative: Alternative, now_seconds: float, issued: Issued | None) 
     digits = alternative.value[: len(alternative.value) - len(alternative.value.lstrip("0123456789"))]
     unit = alternative.value[len(digits) :]
     is_per = alternative.field == "per"
-    if alternative.condition != "=" or not int(digits or 0) or unit not in (_SECONDS_PER if is_per else ("",)):
+    is_known = unit in _SECONDS_PER if is_per else not unit
+    if alternative.condition != "=" or not int(digits or 0) or not is_known:
         return Verdict(f"malformed {alternative.field}")
     apart_seconds = int(digits) * _SECONDS_PER[unit] if is_per else 60.0 / int(digits)
     last_used = issued.last_used if issued is not None else None

@@ -30,6 +30,7 @@ create table if not exists broadcasts(txid blob primary key, raw blob not null) 
 create table if not exists invoices(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists attempts(id integer primary key, value blob not null);
+create table if not exists tolls(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists forwards(channel_in blob primary key, value blob not null) without rowid;
 create table if not exists addresses(node_id blob primary key, value blob not null) without rowid;
 create table if not exists gossip(name blob primary key, raw blob not null) without rowid;

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
+import msgspec
 import trio
 
 from htlc import steps
@@ -18,7 +19,7 @@ from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError, UnexpectedMessage
 from htlc.opening import House
 from htlc.reestablish import disconnected, receive_reestablish, reestablish
-from htlc.relay import Toll
+from htlc.relay import Toll, lower
 from htlc.steps import Climate
 from node.daemon.closings import Closings, ClosingWish
 from node.daemon.establish import Establishment
@@ -78,7 +79,9 @@ class Switch:
     ) -> None:
         self.store, self.signer, self.wallet, self.house, self.now = store, signer, wallet, house, now
         self.default_toll = toll
-        self.tolls: dict[bytes, Toll] = {}
+        rows = store.items("tolls")
+        self.tolls: dict[bytes, Toll] = {key: msgspec.msgpack.decode(raw, type=Toll) for key, raw in rows}
+        self._former_tolls: dict[bytes, tuple[Toll, float]] = {}  # and until when they are enough
         self.channels: dict[bytes, Channel] = {channel.id: channel for channel in store.channels()}
         # by its place in the chain, and by our alias
         self.by_scid: dict[int, bytes] = {}
@@ -307,6 +310,12 @@ class Switch:
         """What we ask for passing HTLCs on over this channel."""
         return self.tolls.get(channel.id, self.default_toll)
 
+    def lowest_toll_of(self, channel: Channel) -> Toll:
+        """What is enough now: senders learn of a higher toll only after a while."""
+        toll = self.toll_of(channel)
+        former, until_seconds = self._former_tolls.get(channel.id, (toll, 0.0))
+        return toll if self.now() >= until_seconds else lower(toll, former)
+
     def new_script(self, turn: Turn) -> bytes:
         """A fresh script of our wallet, durable with the turn."""
         return self.new_scripts(turn)[0]
@@ -355,6 +364,17 @@ class Switch:
             ChannelError: there is no such channel, or it cannot be closed so now.
         """
         await self.ask(lambda turn: self.closings.begin(turn, channel_id, wish))
+
+    async def set_toll(self, channel_id: bytes, toll: Toll, grace_seconds: int) -> None:
+        """Ask for this from now on; so long, what was asked before is enough, too."""
+        before = self.tolls.get(channel_id, self.default_toll)
+
+        def act(turn: Turn) -> None:
+            self.tolls[channel_id] = toll
+            self._former_tolls[channel_id] = before, self.now() + grace_seconds
+            turn.write(lambda: self.store.put_value("tolls", channel_id, toll))
+
+        await self.ask(act)
 
     async def force_close(self, channel_id: bytes) -> None:
         """Close a channel alone, with our latest commitment.

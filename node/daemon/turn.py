@@ -156,7 +156,7 @@ class Turn:
         channel = self.channel(channel_id) if channel_id else None
         if channel is None or short_channel_id not in channel.exit_ids():
             return None
-        toll = self.switch.toll_of(channel)
+        toll = self.switch.lowest_toll_of(channel)
         is_usable = channel.is_usable and channel.id in self.switch.live
         return Exit(channel.id, toll, is_usable, self.switch.channel_updates.get(short_channel_id, b""))
 

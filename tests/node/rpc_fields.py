@@ -46,6 +46,24 @@ REQUIRED = {
     "decode": "type valid currency created_at expiry payee amount_msat description min_final_cltv_expiry "
     "payment_secret features payment_hash",
     "close": "type tx txid txs txids",
+    "setchannel": "peer_id channel_id short_channel_id fee_base_msat fee_proportional_millionths "
+    "ignore_fee_limits minimum_htlc_out_msat maximum_htlc_out_msat",
+    "listclosedchannels": "peer_id channel_id opener private channel_type total_local_commitments "
+    "total_remote_commitments total_htlcs_sent funding_txid funding_outnum funding_withheld leased "
+    "total_msat final_to_us_msat min_to_us_msat max_to_us_msat close_cause",
+    "ping": "totlen",
+    "waitblockheight": "blockheight",
+    "signmessage": "signature recid zbase",
+    "checkmessage": "verified pubkey",
+    "listconfigs": "configs",
+    "plugin": "command plugins",
+    "createrune": "rune unique_id",
+    "checkrune": "valid",
+    "showrunes": "rune unique_id restrictions restrictions_as_english",
+    "rune restriction": "alternatives english",
+    "rune alternative": "fieldname value condition english",
+    "blacklistrune": "start end",
+    "datastore": "key generation hex string",
     "stop": "result",
 }
 

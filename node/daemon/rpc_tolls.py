@@ -1,0 +1,114 @@
+"""Commands about what our channels ask for passing payments on, and about channels that are over."""
+
+from typing import Any
+
+import msgspec
+
+from htlc.channel import Channel, Phase
+from htlc.ladder import LOCAL, REMOTE
+from node.daemon.node import Node
+from node.daemon.rpc_channels import channels_called
+from node.daemon.rpc_parameters import AmountMsat, Boolean, Integer, NodeId, Text
+from node.daemon.rpc_views import channel_type_view, is_over
+from wire.bitcoin.tx import txid_hex
+from wire.scid import text_of
+from wire.units import Msat, msat
+
+ALL = "all"
+ENFORCE_DELAY_SECONDS = 600
+_SIDES = {LOCAL: "local", REMOTE: "remote"}
+
+
+class TollCommands:
+    """Fees, limits, and the past."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def setchannel(
+        self,
+        id: Text,
+        feebase: AmountMsat | None = None,
+        feeppm: Integer | None = None,
+        htlcmin: AmountMsat | None = None,
+        htlcmax: AmountMsat | None = None,
+        enforcedelay: Integer = ENFORCE_DELAY_SECONDS,
+        ignorefeelimits: Boolean = False,
+    ) -> dict[str, Any]:
+        """Set what a channel asks for, by its id or its peer's; or `all` channels."""
+        node = self._node
+        found = node.channels() if id == ALL else channels_called(node, id)
+        channels = [channel for channel in found if channel.phase in (Phase.AWAITING_FUNDING, Phase.NORMAL)]
+        wish = {
+            "fee_base_msat": feebase,
+            "fee_proportional_millionths": feeppm,
+            "htlc_minimum_msat": htlcmin,
+            "htlc_maximum_msat": htlcmax,
+        }
+        given = {name: value for name, value in wish.items() if value is not None}
+        if not given:
+            usual = node.switch.default_toll
+            given = {name: getattr(usual, name) for name in ("fee_base_msat", "fee_proportional_millionths")}
+        for channel in channels:
+            toll = msgspec.structs.replace(node.switch.toll_of(channel), **given)
+            await node.switch.set_toll(channel.id, toll, enforcedelay)
+            node.gossiper.tell_toll(channel.id)
+        return {"channels": [self._view(channel, htlcmin, htlcmax, ignorefeelimits) for channel in channels]}
+
+    def _view(
+        self, channel: Channel, htlcmin: Msat | None, htlcmax: Msat | None, ignorefeelimits: bool
+    ) -> dict[str, Any]:
+        toll, theirs = self._node.switch.toll_of(channel), channel.charter.terms.remote
+        most_msat = Msat(min(msat(channel.charter.funding_sat), theirs.max_htlc_value_in_flight_msat))
+        view: dict[str, Any] = {
+            "peer_id": channel.charter.peer_id.hex(),
+            "channel_id": channel.id.hex(),
+            "fee_base_msat": toll.fee_base_msat,
+            "fee_proportional_millionths": toll.fee_proportional_millionths,
+            "ignore_fee_limits": ignorefeelimits,
+            "minimum_htlc_out_msat": max(toll.htlc_minimum_msat, theirs.htlc_minimum_msat),
+            "maximum_htlc_out_msat": min(toll.htlc_maximum_msat or most_msat, most_msat),
+        }
+        if channel.short_channel_id is not None:
+            view["short_channel_id"] = text_of(channel.short_channel_id)
+        if htlcmin is not None and htlcmin < theirs.htlc_minimum_msat:
+            view["warning_htlcmin_too_low"] = "Set minimum_htlc_out_msat to minimum allowed by peer"
+        if htlcmax is not None and htlcmax > most_msat:
+            view["warning_htlcmax_too_high"] = "Set maximum_htlc_out_msat to maximum possible in channel"
+        return view
+
+    async def listclosedchannels(self, id: NodeId | None = None) -> dict[str, Any]:
+        """The channels that are over."""
+        node = self._node
+        over = [channel for channel in node.channels() if is_over(node, channel)]
+        return {"closedchannels": [self._past(c) for c in over if id in (None, c.charter.peer_id)]}
+
+    def _past(self, channel: Channel) -> dict[str, Any]:
+        charter = channel.charter
+        is_agreed = channel.closing.transaction is not None
+        is_ours = channel.id in self._node.switch.closings.wishes
+        ours_msat = channel.settled_msat.local
+        view = {
+            "peer_id": charter.peer_id.hex(),
+            "channel_id": channel.id.hex(),
+            "opener": _SIDES[charter.opener],
+            "private": not charter.is_announced,
+            "channel_type": channel_type_view(charter.channel_type),
+            "total_local_commitments": channel.number.local + 1,
+            "total_remote_commitments": channel.number.remote + 1,
+            "total_htlcs_sent": channel.next_htlc_id.local,
+            "funding_txid": txid_hex(charter.funding_outpoint.txid),
+            "funding_outnum": charter.funding_outpoint.index,
+            "funding_withheld": False,
+            "leased": False,
+            "total_msat": msat(charter.funding_sat),
+            # of the balance nothing older than the last one is kept
+            "final_to_us_msat": ours_msat,
+            "min_to_us_msat": ours_msat,
+            "max_to_us_msat": ours_msat,
+            "close_cause": ("user" if is_ours else "remote") if is_agreed else "unknown",
+        }
+        if is_agreed:
+            view["closer"] = "local" if is_ours else "remote"
+        scid = channel.short_channel_id
+        return view if scid is None else {**view, "short_channel_id": text_of(scid)}
