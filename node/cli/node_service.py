@@ -22,10 +22,12 @@ from node.cli.node_options import directory_of, network_of
 from node.cli.options import BadOption, Settings
 from node.cli.signals import until_signal
 from node.daemon.node import Node, PortTaken
+from node.daemon.restoring import UnusableBackup
 from node.daemon.rpc import SOCKET_NAME, RpcServer
 from node.daemon.rpc_general import Identity
 from node.daemon.rpc_table import commands_of
 from node.daemon.saboteur import BadSabotage
+from node.daemon.signer import SeedMissing
 from node.daemon.store import Damaged, DatabaseInUse
 from node.stream.rpc_rooms import rooms_of
 from node.stream.service import Stream
@@ -40,6 +42,8 @@ _REFUSALS = (
     UnknownBlock,
     PortTaken,
     DatabaseInUse,
+    UnusableBackup,
+    SeedMissing,
     Damaged,
     BadSabotage,
     ChainDirectoryInUse,

@@ -5,7 +5,6 @@ and its messages. So the file never knows of a channel that the database does no
 is higher than the database's shows that the database is an old one.
 """
 
-import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from htlc.backup import (
     unseal,
 )
 from htlc.channel import Channel, Phase
+from node.daemon.files import replace_file
 from node.daemon.wallet_keys import LOOKAHEAD
 
 if TYPE_CHECKING:
@@ -41,23 +41,6 @@ BIRTHDAY = "birthday"
 _with = msgspec.structs.replace
 Where = Callable[[bytes], tuple[str, int] | None]
 """The address that a peer is known to have."""
-
-
-def replace_file(path: Path, raw: bytes) -> None:
-    """Put these bytes in the place of the file, readable by its owner alone, so that it is never half."""
-    fresh = path.with_name(path.name + ".new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        # the new name is durable with its directory
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class BackupFile:

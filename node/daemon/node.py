@@ -15,6 +15,7 @@ from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.opening import MOST_HTLCS, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
+from node.daemon.backup import FILE_NAME as BACKUP_NAME
 from node.daemon.backup import SCHEMA as BACKUP_SCHEMA
 from node.daemon.backup import BackupFile
 from node.daemon.closings import ClosingWish
@@ -66,6 +67,7 @@ from wire.units import Msat, Sat
 
 log = logging.getLogger("rill.node")
 
+DATABASE_NAME = "node.sqlite"
 SCHEMAS = WALLET_SCHEMA + TOWER_SCHEMA + BACKUP_SCHEMA + STORAGE_SCHEMA
 GOSSIP = (
     AnnouncementSignatures,
@@ -130,14 +132,17 @@ class Node:
 
         Raises:
             DatabaseInUse, Damaged: it cannot be opened.
+            SeedMissing: it is there, but not its seed.
             UnusableBackup: there is none, but a backup that it cannot begin again from.
             BadSabotage: what shall be done to connections cannot be read.
         """
         config.directory.mkdir(parents=True, exist_ok=True)
         self.config, self.chain, self._now = config, chain, now
         self._saboteur = None if config.sabotage is None else Saboteur(config.sabotage)
-        self.signer = Signer(config.seed or seed_in(config.directory), config.forced_keys)
-        self.store = Store(config.directory / "node.sqlite", SCHEMAS)
+        self.signer = Signer(
+            config.seed or seed_in(config.directory, DATABASE_NAME, BACKUP_NAME), config.forced_keys
+        )
+        self.store = Store(config.directory / DATABASE_NAME, SCHEMAS)
         chain_hash = CHAIN_HASH[chain.network]
         take_up_file(self.store, config.directory, self.signer.backup_key, chain_hash)
         self.wallet = Wallet(self.signer.wallet_seed, chain.network, self.signer.wallet_path)

@@ -94,11 +94,20 @@ def take_up_file(store: Store, directory: Path, key: bytes, chain_hash: bytes) -
             _write_down(store, unknown)
 
 
-def begin_again(store: Store, backup: Backup) -> None:
-    """Write everything that a backup says into a new database."""
+def nothing_but_a_seed(chain_hash: bytes) -> Backup:
+    """What is known of a node that has no backup; its peers may know more."""
+    return Backup(0, chain_hash, 0, 0, (0, 0), ())
+
+
+def begin_again(store: Store, backup: Backup, from_height: int | None = None) -> None:
+    """Write everything that a backup says into a new database.
+
+    The chain will be read from the height that is given, or from where the backup says.
+    """
+    birthday = backup.birthday if from_height is None else from_height
     with store.transaction():
         store.put_meta(NUMBER, (backup.number + SKIPPED).to_bytes(8, "big"))
-        store.put_meta(BIRTHDAY, backup.birthday.to_bytes(8, "big"))
+        store.put_meta(BIRTHDAY, birthday.to_bytes(8, "big"))
         store.put_meta("next_key_index", (backup.next_key_index + SKIPPED).to_bytes(8, "big"))
         names = zip(("receive", "change"), backup.wallet_indexes, strict=True)
         store.db.executemany("insert or replace into wallet_numbers values(?, ?)", names)

@@ -2,6 +2,7 @@
 
 from node.daemon.node import Node
 from node.daemon.rpc import Commands
+from node.daemon.rpc_backup import BackupCommands
 from node.daemon.rpc_channels import ChannelCommands
 from node.daemon.rpc_datastore import DatastoreCommands
 from node.daemon.rpc_feerates import FeerateCommands
@@ -24,6 +25,7 @@ def commands_of(node: Node, identity: Identity, *more: object) -> tuple[Commands
         PaymentCommands,
         RuneCommands,
         DatastoreCommands,
+        BackupCommands,
     )
     rooms = [kind(node) for kind in kinds]
     general.commands = Commands(general, *rooms, TalkCommands(node, identity), *more)

@@ -11,8 +11,11 @@ from pathlib import Path
 import msgspec
 
 from htlc.keys import ChannelSecrets
+from node.daemon.files import replace_file
 from wire.crypto import secp256k1
 from wire.crypto.hashes import sha256, tagged_hash
+
+SEED_NAME = "seed"
 
 
 class ForcedKeys(msgspec.Struct, frozen=True):
@@ -83,10 +86,29 @@ def _secret(seed: bytes, purpose: str, number: int) -> bytes:
     return secret
 
 
-def seed_in(directory: Path) -> bytes:
-    """The seed that the directory holds, made at the first start and readable by its owner alone."""
-    path = directory / "seed"
+class SeedMissing(Exception):
+    """There is a node in the directory, but not the seed that all its keys come from."""
+
+    def __init__(self, path: Path, belongs_to: Path) -> None:
+        self.path, self.belongs_to = path, belongs_to
+        super().__init__(f"{path} is missing, and {belongs_to.name} beside it belongs to it")
+
+
+def seed_in(directory: Path, *belongings: str) -> bytes:
+    """The seed that the directory holds, made at the first start and readable by its owner alone.
+
+    Raises:
+        SeedMissing: one of the files is there that only a node that has a seed can have written.
+    """
+    path = directory / SEED_NAME
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
+        for belonging in (directory / name for name in belongings):
+            if belonging.exists():
+                raise SeedMissing(path, belonging)
+        keep_seed(directory, secrets.token_bytes(32))
     return path.read_bytes()
+
+
+def keep_seed(directory: Path, seed: bytes) -> None:
+    """Write the seed down for good, before anything is owed to it."""
+    replace_file(directory / SEED_NAME, seed)
