@@ -31,6 +31,8 @@ create table if not exists invoices(payment_hash blob primary key, value blob no
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists attempts(id integer primary key, value blob not null);
 create table if not exists tolls(channel_id blob primary key, value blob not null) without rowid;
+create table if not exists onions(cltv_expiry integer, digest blob, primary key(cltv_expiry, digest))
+    without rowid;
 create table if not exists forwards(channel_in blob primary key, value blob not null) without rowid;
 create table if not exists addresses(node_id blob primary key, value blob not null) without rowid;
 create table if not exists gossip(name blob primary key, raw blob not null) without rowid;
@@ -155,6 +157,19 @@ class Store(Database):
             Htlc(Side(row[0]), row[1], Msat(row[2]), row[3], row[4], entered=row[5], left=row[6])
             for row in rows
         ]
+
+    def put_onion(self, cltv_expiry: int, digest: bytes) -> None:
+        """Remember an onion that was passed on; it asks for this expiry, and cannot ask for another."""
+        self.db.execute("insert into onions values(?, ?)", (cltv_expiry, digest))
+
+    def has_onion(self, cltv_expiry: int, digest: bytes) -> bool:
+        asked = (cltv_expiry, digest)
+        found = self.db.execute("select 1 from onions where cltv_expiry = ? and digest = ?", asked)
+        return found.fetchone() is not None
+
+    def forget_onions(self, cltv_expiry: int) -> None:
+        """Forget the onions that ask for less: nobody would pass them on any more."""
+        self.db.execute("delete from onions where cltv_expiry < ?", (cltv_expiry,))
 
     def forget_channel(self, channel_id: bytes) -> None:
         """Drop what was kept to resolve a channel on the chain: it is irrevocably over."""

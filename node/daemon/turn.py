@@ -20,12 +20,15 @@ from htlc.relay import Exit, Fail, Forward, Receive, Take, Wait, accept, decide,
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
+from wire.crypto.hashes import sha256
 from wire.messages.base import Error, said
 
 if TYPE_CHECKING:
     from node.daemon.switch import Switch
 
 log = logging.getLogger("rill.switch")
+
+ONION_BYTES = 16  # of the digest by which an onion is known again
 
 
 class Turn:
@@ -42,6 +45,7 @@ class Turn:
         self.broadcasts: list[tuple[Transaction, ...]] = []
         self.warned: list[tuple[bytes, bytes, str]] = []
         self.gone: dict[bytes, list[Htlc]] = {}
+        self.onions: set[tuple[int, bytes]] = set()
 
     # --- staging
 
@@ -160,7 +164,21 @@ class Turn:
         is_usable = channel.is_usable and channel.id in self.switch.live
         return Exit(channel.id, toll, is_usable, self.switch.channel_updates.get(short_channel_id, b""))
 
+    def _is_replayed(self, forward: Forward) -> bool:
+        """Whether this onion was passed on before; from now on it was."""
+        store, onion = self.switch.store, (forward.cltv_expiry, sha256(forward.shared_secret)[:ONION_BYTES])
+        if onion in self.onions or store.has_onion(*onion):
+            return True
+        self.onions.add(onion)
+        self.write(lambda: store.put_onion(*onion))
+        return False
+
     def _forward(self, channel_id: bytes, htlc: Htlc, forward: Forward) -> None:
+        if self._is_replayed(forward):
+            # processing.2: who saw it on its way would learn where it goes by sending it again
+            failure = Failure(FailureCode.temporary_node_failure)
+            self.remove(channel_id, htlc.id, failed(forward.shared_secret, failure).outcome)
+            return
         outgoing = self.channel(forward.exit.channel_id)
         assert outgoing is not None, "an exit is one of our channels"
         origin = Forwarded(channel_id, htlc.id, forward.shared_secret, forward.fee_msat)

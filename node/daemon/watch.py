@@ -144,6 +144,8 @@ class Watcher:
             if by_txid and transaction.txid in by_txid:
                 self._funding_mined(turn, by_txid[transaction.txid], transaction, block.height, position)
         switch.gathering.keep_deadlines(turn, block.height)
+        # processing.2; so many blocks later no reorganisation makes its expiry one to come
+        turn.write(lambda: switch.store.forget_onions(block.height - BURIED_BLOCKS))
         switch.resolver.connect(turn, block, is_tip=block.height >= self._tip_height)
         for channel in live:
             self._deepen(turn, turn.channel(channel.id) or channel)

@@ -279,7 +279,6 @@ def test_an_onion_message_keeps_the_size_it_started_with(size: int) -> None:
         packet = peeled.next_packet
 
 
-@bolt("processing.2")
 def test_a_replay_has_the_same_hmac_and_another_payment_has_not() -> None:
     first, again = an_onion([SMALLEST_PAYLOAD]), an_onion([SMALLEST_PAYLOAD])
     other = an_onion([SMALLEST_PAYLOAD], session_key=bytes([0x43]) * 32)
