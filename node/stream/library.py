@@ -144,12 +144,14 @@ class Library:
         root = title.root
         try:
             with trio.CancelScope() as self._scopes[root]:
-                await title.run()
-                while True:
-                    out = self._outs.pop(root, None)
-                    if out is not None:
-                        self._deliver(title, out)
-                    await title.wait_changed(title.snapshot().version)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(title.run)
+                    while True:
+                        await title.wait_until_whole()
+                        out = self._outs.pop(root, None)
+                        if out is not None:
+                            self._deliver(title, out)
+                        await title.wait_changed(title.snapshot().version)
         finally:
             del self.titles[root], self._scopes[root]
             title.record.close()
@@ -158,6 +160,7 @@ class Library:
         """A download is whole: give it its name, or a copy if it has one already."""
         record = title.record
         try:
+            record.sync()
             if record.path in (self._part(title.root), hidden_part(out)):
                 record.move(out)
                 self.book.put_title(title.root, Kept(str(out), title.manifest.raw))

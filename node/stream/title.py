@@ -207,6 +207,11 @@ class Title:
             await self._changed.wait()
         return self.snapshot()
 
+    async def wait_until_whole(self) -> None:
+        """Return once everything is here and wanted."""
+        while not (self.is_complete and self._demand.wants_all):
+            await self._changed.wait()
+
     async def wait_until_delivered(self) -> None:
         """Return once a download has its name, or the title has stopped."""
         while self.delivered is None and not self._is_stopped:
@@ -215,17 +220,15 @@ class Title:
     # --- buying
 
     async def run(self) -> None:
-        """Buy until everything is here."""
+        """Buy what is wanted, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.record.run)
             self._recover(nursery)
-            while not self.is_complete:
+            while True:
                 changed = self._changed
                 self._start_due(nursery)
                 with trio.move_on_after(self._seconds_to_next_try()):
                     await changed.wait()
-            self.record.sync()
-            nursery.cancel_scope.cancel()
 
     def _start_due(self, nursery: trio.Nursery) -> None:
         """Begin to buy as many chunks as are wanted and as there is room for."""

@@ -1,7 +1,7 @@
-"""Two ends of a connection without channels: what the sale of content needs, and no more.
+"""Nodes that are connected without channels: what the sale of content needs, and no more.
 
-Messages go through a queue and one reader task per direction, as in the node; a payment looks
-up the invoice and hands over the preimage.
+Messages go through a queue and one reader task per node; a payment looks up the invoice and hands
+over the preimage.
 """
 
 import math
@@ -49,10 +49,10 @@ class JoinedState:
 
 @dataclass
 class JoinedNode:
-    """A node that is joined to another one."""
+    """A node that is joined to others."""
 
     secret: bytes
-    other: "JoinedNode | None" = None
+    peers: dict[Point, "JoinedNode"] = field(default_factory=dict)
     invoices: dict[bytes, JoinedInvoice] = field(default_factory=dict)
     handlers: dict[int, CustomHandler] = field(default_factory=dict)
     settled: list[SettledCallback] = field(default_factory=list)
@@ -71,9 +71,12 @@ class JoinedNode:
     on_offered: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
     """Awaited while a payment is on its way, before the payee hears of it."""
 
+    on_htlc: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """Awaited by whoever pays us, before we reveal the preimage."""
+
     def __post_init__(self) -> None:
         self.node_id = secp256k1.point_of(self.secret)
-        self.outbox, self.inbox = trio.open_memory_channel[tuple[int, bytes]](math.inf)
+        self.put, self.inbox = trio.open_memory_channel[tuple[Point, int, bytes]](math.inf)
 
     def sign_digest(self, digest: bytes) -> Signature:
         return secp256k1.sign(self.secret, digest)
@@ -89,17 +92,17 @@ class JoinedNode:
 
     async def send_custom(self, peer_id: Point, type: int, payload: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        if self.is_cut or self.other is None or self.other.node_id != peer_id:
+        peer = self.peers.get(peer_id)
+        if self.is_cut or peer is None or peer.is_cut:
             raise PeerGone(peer_id, "nobody is joined")
         bent = self.bend(type, payload)
         if bent is not None:
-            self.outbox.send_nowait((type, bent))
+            peer.put.send_nowait((self.node_id, type, bent))
 
     async def read(self) -> None:
-        assert self.other is not None
-        async for type, payload in self.other.inbox:
+        async for peer_id, type, payload in self.inbox:
             if type in self.handlers:
-                await self.handlers[type](self.other.node_id, payload)
+                await self.handlers[type](peer_id, payload)
 
     async def add_invoice(
         self, amount_msat: Msat, description: str, *, preimage: bytes | None, expiry_seconds: int
@@ -129,18 +132,19 @@ class JoinedNode:
         self.payments.append(payment_hash)
         self.states[payment_hash] = JoinedState(Status.PENDING, None, amount_msat, Msat(0))
         await self.on_offered()
-        assert self.other is not None
-        assert payee == self.other.node_id
-        invoice = self.other.invoices[payment_hash]
+        assert self.states[payment_hash].status is Status.PENDING
+        payee_node = self.peers[payee]
+        await payee_node.on_htlc()
+        invoice = payee_node.invoices[payment_hash]
         assert (payment_secret, amount_msat) == (invoice.payment_secret, invoice.amount_msat)
         self.complete(payment_hash)
         return JoinedPayment(invoice.preimage, amount_msat, Msat(0), (payee,))
 
     def complete(self, payment_hash: bytes) -> None:
         """A payment that is on its way arrives, and its preimage comes back."""
-        assert self.other is not None
-        invoice, amount_msat = self.other.invoices[payment_hash], self.states[payment_hash].amount_msat
-        for callback in self.other.settled:
+        [payee] = [peer for peer in self.peers.values() if payment_hash in peer.invoices]
+        invoice, amount_msat = payee.invoices[payment_hash], self.states[payment_hash].amount_msat
+        for callback in payee.settled:
             callback(payment_hash, amount_msat)
         self.states[payment_hash] = JoinedState(Status.COMPLETE, invoice.preimage, amount_msat, Msat(0))
 
@@ -149,12 +153,13 @@ class JoinedNode:
 
 
 @asynccontextmanager
-async def joined() -> AsyncIterator[tuple[JoinedNode, JoinedNode, trio.Nursery]]:
-    """A viewer's node, a provider's node, and a nursery that reads for both."""
-    alice, eric = JoinedNode(b"\x0a" * 32), JoinedNode(b"\x0e" * 32)
-    alice.other, eric.other = eric, alice
+async def joined(*secrets: bytes) -> AsyncIterator[tuple[list[JoinedNode], trio.Nursery]]:
+    """Nodes that are all joined to each other, and a nursery that reads for them."""
+    nodes = [JoinedNode(secret) for secret in secrets]
+    for node in nodes:
+        node.peers = {other.node_id: other for other in nodes if other is not node}
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(alice.read)
-        nursery.start_soon(eric.read)
-        yield alice, eric, nursery
+        for node in nodes:
+            nursery.start_soon(node.read)
+        yield nodes, nursery
         nursery.cancel_scope.cancel()

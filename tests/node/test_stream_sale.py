@@ -102,7 +102,7 @@ class Shop:
 async def shop(length: int = LENGTH, chunk_size: int = BLOCK_BYTES, **policy: int) -> AsyncIterator[Shop]:
     now = [1_700_000_000.0]
     with ExitStack() as kept:
-        async with joined() as (alice, eric, nursery):
+        async with joined(b"\x0a" * 32, b"\x0e" * 32) as ([alice, eric], nursery):
             provider = Provider(eric, Policy(**policy), clock=lambda: now[0])
             patience = Patience(silence_seconds=1, requests=3, payments=3)
             directory, bought = Path(kept.enter_context(TemporaryDirectory())), list[ChunkBought]()
