@@ -203,9 +203,10 @@ class Library:
             try:
                 await self._call(address.node_id)
                 found.append(await self.orders.manifest(address.node_id, link.root))
-            except (Unreachable, PeerGone, PurchaseFailed, InvalidManifest, DecodeError) as why:
-                log.info("%s does not sell %s: %s", address, link.root.hex(), why)
+            except (Unreachable, PeerGone, PurchaseFailed, InvalidManifest) as why:
                 reasons[address] = str(why)
+            except DecodeError as why:
+                reasons[address] = f"its manifest cannot be read: {why}"
 
         async with trio.open_nursery() as nursery:
             for address in link.providers:

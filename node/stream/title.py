@@ -272,7 +272,7 @@ class Title:
 
     async def _buy(self, index: int, seller: Seller) -> None:
         """One chunk's whole way; whatever ends it is noted with its seller or with the title."""
-        began, price_msat = trio.current_time(), seller.manifest.price_of(index)
+        began, manifest = trio.current_time(), seller.manifest
         payment: Payment | None = None
         try:
             delivery = await self._order(index, seller)
@@ -285,7 +285,7 @@ class Title:
                 self._on_chunk(_bought(self.layout.chunk_bytes(index), delivery, payment, seconds))
         except WrongOffer as wrong:
             self.failure = wrong
-            await self._ask_price_again(seller, wrong)
+            await self._ask_price_again(seller, manifest, wrong)
         except (PurchaseFailed, OfferExpired, InvalidOffer, DecodeError, Defrauded) as failure:
             self._blame(index, seller, failure)
         except OSError as error:
@@ -293,7 +293,7 @@ class Title:
             self.stop(f"what was bought cannot be kept: {error.strerror or error}")
         finally:
             if payment is None:
-                self._bill.release(price_msat)
+                self._bill.release(manifest.price_of(index))
             seller.on_the_way -= 1
             self._chunks.miss(index)
             self._note()
@@ -399,14 +399,14 @@ class Title:
         self.record.enter_waste(waste)
         self.record.drop(terms.payment_hash)
 
-    async def _ask_price_again(self, seller: Seller, wrong: WrongOffer) -> None:
+    async def _ask_price_again(self, seller: Seller, before: Manifest, wrong: WrongOffer) -> None:
         """A provider may change its price: ask for its new manifest, and let the budget decide."""
         try:
             fresh = await self._desk.orders.manifest(seller.manifest.provider, self.root)
         except (PurchaseFailed, InvalidManifest, DecodeError) as failure:
             seller.blame(str(failure), trio.current_time())
             return
-        if fresh.layout != self.layout or fresh.raw == seller.manifest.raw:
+        if fresh.layout != self.layout or fresh.raw == before.raw:
             seller.expel(str(wrong))
             return
         log.info("provider %s changed its price: %s", fresh.provider.hex(), wrong)

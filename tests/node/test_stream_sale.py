@@ -79,6 +79,8 @@ class Shop:
     directory: Path
     now: list[float]
     bought: list[ChunkBought]
+    skew: list[float]
+    """How far the viewer's clock goes ahead."""
 
     @property
     def address(self) -> Address:
@@ -100,20 +102,20 @@ class Shop:
 
 @asynccontextmanager
 async def shop(length: int = LENGTH, chunk_size: int = BLOCK_BYTES, **policy: int) -> AsyncIterator[Shop]:
-    now = [1_700_000_000.0]
+    now, skew = [1_700_000_000.0], [0.0]
     with ExitStack() as kept:
         async with joined(b"\x0a" * 32, b"\x0e" * 32) as ([alice, eric], nursery):
             provider = Provider(eric, Policy(**policy), clock=lambda: now[0])
             patience = Patience(silence_seconds=1, requests=3, payments=3)
             directory, bought = Path(kept.enter_context(TemporaryDirectory())), list[ChunkBought]()
             library = Library(
-                alice, directory / "library", patience, clock=lambda: now[0], on_chunk=bought.append
+                alice, directory / "library", patience, clock=lambda: now[0] + skew[0], on_chunk=bought.append
             )
             await nursery.start(library.run)
             nursery.start_soon(provider.serve)
             source = Memory(bytearray(content_of(length)))
             manifest = await provider.publish(source, title="A film", price_msat=PRICE, chunk_size=chunk_size)
-            yield Shop(alice, eric, provider, library, source, manifest, directory, now, bought)
+            yield Shop(alice, eric, provider, library, source, manifest, directory, now, bought, skew)
 
 
 def on_type(type: int, change: Callable[[bytes], bytes | None]) -> Callable[[int, bytes], bytes | None]:
