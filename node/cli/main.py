@@ -16,7 +16,7 @@ from node.cli.client import cli
 from node.cli.lab import lab
 from node.cli.node import OPTIONS_OF_ITS_OWN, node
 from node.cli.restore import restore, seed
-from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud
+from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud, watch
 from node.cli.testnet import testnet
 from node.cli.watchtower import watchtower
 
@@ -93,6 +93,7 @@ app.command()(unshare)
 app.command()(sales)
 app.command()(browse)
 app.command()(fetch)
+app.command()(watch)
 app.command(name="verify-fraud")(verify_fraud)
 app.command()(restore)
 app.command()(seed)

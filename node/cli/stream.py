@@ -118,6 +118,29 @@ same command goes on from there without paying it again. So does an interruption
     raise typer.Exit(fetch_link(_node(lightning_dir, network), wish, as_json=as_json))
 
 
+def watch(
+    link: LinkText,
+    per_chunk_msat: PerChunk = None,
+    per_title_msat: PerTitle = None,
+    per_hour_msat: PerHour = None,
+    fee_per_chunk_msat: FeePerChunk = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page, or only print where it is.")
+    ] = True,
+    lightning_dir: Directory = DEFAULT_DIRECTORY,
+    network: Network = "regtest",
+) -> None:
+    """Watch a content while it is bought, on a page of the running node.
+
+    The page's link holds a secret and works on this machine only. Ctrl-C ends the buying; what was \
+bought is kept and never paid again.
+    """
+    from node.cli.stream_buying import Budgets, watch_link
+
+    budgets = Budgets(per_chunk_msat, per_title_msat, per_hour_msat, fee_per_chunk_msat)
+    raise typer.Exit(watch_link(_node(lightning_dir, network), link, budgets, opens_browser=browser))
+
+
 def verify_fraud(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A proof that a viewer kept.")],
     as_json: AsJson = False,

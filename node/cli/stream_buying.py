@@ -1,6 +1,7 @@
 """What `rill browse` and `rill fetch` do."""
 
 import signal
+import webbrowser
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,23 @@ def fetch_link(directory: Path, wish: FetchWish, *, as_json: bool) -> int:
     return with_node(directory, act)
 
 
+def watch_link(directory: Path, link: str, budgets: Budgets, *, opens_browser: bool) -> int:
+    """Show a title on the node's page until interrupted; return the exit code."""
+
+    async def act(node: NodeClient) -> int:
+        shown = await node.call("watch", link=link, **given(**budgets._asdict()))
+        title = shown["title"]
+        if title["price_note"]:
+            typer.echo(title["price_note"], err=True)
+        typer.echo(shown["url"])
+        if opens_browser and not webbrowser.open(shown["url"]):
+            typer.echo("rill: there is no browser here: open the link yourself", err=True)
+        await _follow(node, title, quiet=False, is_watched=True)
+        return 0
+
+    return with_node(directory, act)
+
+
 def _call(wish: FetchWish) -> dict[str, Any]:
     return given(link=wish.link, out=str(wish.out.absolute()), **wish.budgets._asdict())
 
@@ -81,8 +99,10 @@ def _resale_price(wish: FetchWish, title: dict[str, Any]) -> int:
     return title["price_msat"] if wish.reshare_msat is None else wish.reshare_msat
 
 
-async def _follow(node: NodeClient, title: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """Show the title as it comes, until it is whole or stopped; a signal closes it."""
+async def _follow(
+    node: NodeClient, title: dict[str, Any], *, quiet: bool, is_watched: bool = False
+) -> dict[str, Any]:
+    """Show the title as it comes, until a download is whole or stopped; a signal closes it."""
     console = Console(stderr=True)
     is_shown = console.is_terminal and not quiet
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
@@ -90,7 +110,7 @@ async def _follow(node: NodeClient, title: dict[str, Any], *, quiet: bool) -> di
         bar = progress.add_task(title["title"], total=title["chunk_count"])
         async with trio.open_nursery() as nursery:
             await nursery.start(_close_on_signal, node, title["root"], nursery.cancel_scope)
-            while not title["delivered"] and not title["is_stopped"]:
+            while is_watched or not (title["delivered"] or title["is_stopped"]):
                 title = await node.call("waittitle", root=title["root"], version=title["version"])
                 text = f"{title['title']}  {sat(title['spent_msat'])} + {sat(title['fee_msat'])}"
                 shown = f"{text}  {title['problem']}" if title["problem"] else text

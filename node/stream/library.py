@@ -4,7 +4,6 @@ The library finds the providers of a link, asks each for its manifest, and opens
 those that sell the same content in the same chunks.
 """
 
-import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -31,8 +30,6 @@ from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
 HOUR_SECONDS = 3600
-
-log = logging.getLogger("rill.stream")
 
 
 class NobodySells(PurchaseFailed):

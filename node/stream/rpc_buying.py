@@ -1,7 +1,9 @@
 """Commands of a viewer: catalogues, downloads, and what has become of them."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -16,6 +18,7 @@ from node.daemon.rpc_parameters import (
     Number,
     Text,
 )
+from node.daemon.web import WebPortTaken
 from node.stream.budget import Budget
 from node.stream.library import NobodySells, usual_budget
 from node.stream.link import Address, Link, NotALink, read_address, read_link
@@ -25,7 +28,9 @@ from node.stream.rpc_selling import manifest_view
 from node.stream.service import Stream
 from node.stream.title import Title
 from wire.codec import DecodeError
+from wire.units import Msat
 
+T = TypeVar("T")
 NOBODY_SELLS = 1311
 NOT_OPEN = 1312
 CANNOT_BE_KEPT = 1313
@@ -64,19 +69,25 @@ class BuyingCommands:
         wanted = self._link(link)
         if out is not None and not Path(out).is_absolute():
             raise CommandFailed(INVALID_PARAMETERS, "out: should be absolute")
-        title = await self._open(wanted, None if out is None else Path(out))
-        usual = usual_budget(title.manifest)
-        title.allow(
-            Budget(
-                usual.per_chunk_msat if per_chunk_msat is None else per_chunk_msat,
-                usual.per_title_msat if per_title_msat is None else per_title_msat,
-                usual.fee_per_chunk_msat if fee_per_chunk_msat is None else fee_per_chunk_msat,
-                per_hour_msat,
-            )
-        )
+        path = None if out is None else Path(out)
+        title = await self._opened(partial(self._library.open, wanted, out=path))
+        _allow(title, per_chunk_msat, per_title_msat, per_hour_msat, fee_per_chunk_msat)
         if reshare_msat is not None:
             self._stream.shop.resell(title.manifest, title.record.path, reshare_msat)
         return title.snapshot()
+
+    async def watch(
+        self,
+        link: Text,
+        per_chunk_msat: AmountMsat | None = None,
+        per_title_msat: AmountMsat | None = None,
+        per_hour_msat: AmountMsat | None = None,
+        fee_per_chunk_msat: AmountMsat | None = None,
+    ) -> Any:
+        """Show a content on this node's page, which only this machine can open; it is bought as it plays."""
+        title, url = await self._opened(partial(self._stream.show, self._link(link)))
+        _allow(title, per_chunk_msat, per_title_msat, per_hour_msat, fee_per_chunk_msat)
+        return {"url": url, "title": title.snapshot()}
 
     async def listtitles(self) -> dict[str, Any]:
         """The titles that are open."""
@@ -105,13 +116,13 @@ class BuyingCommands:
         self._library.close(root)
         return {"root": root.hex()}
 
-    async def _open(self, link: Link, out: Path | None) -> Title:
+    async def _opened(self, opening: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await self._library.open(link, out=out)
-        except NobodySells as why:
+            return await opening()
+        except (NobodySells, WebPortTaken) as why:
             raise CommandFailed(NOBODY_SELLS, str(why)) from None
         except OSError as error:
-            text = f"{error.filename or out}: {(error.strerror or str(error)).lower()}"
+            text = f"{error.filename or error}: {(error.strerror or str(error)).lower()}"
             raise CommandFailed(CANNOT_BE_KEPT, text) from None
 
     def _title(self, root: bytes) -> Title:
@@ -131,3 +142,22 @@ class BuyingCommands:
             return read_address(text)
         except NotALink as wrong:
             raise CommandFailed(INVALID_PARAMETERS, str(wrong)) from None
+
+
+def _allow(
+    title: Title,
+    per_chunk_msat: Msat | None,
+    per_title_msat: Msat | None,
+    per_hour_msat: Msat | None,
+    fee_per_chunk_msat: Msat | None,
+) -> None:
+    """Set a title's budget: what was not said is what the content costs now."""
+    usual = usual_budget(title.manifest)
+    title.allow(
+        Budget(
+            usual.per_chunk_msat if per_chunk_msat is None else per_chunk_msat,
+            usual.per_title_msat if per_title_msat is None else per_title_msat,
+            usual.fee_per_chunk_msat if fee_per_chunk_msat is None else fee_per_chunk_msat,
+            per_hour_msat,
+        )
+    )

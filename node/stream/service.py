@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -10,7 +11,13 @@ from node.daemon.node import Node
 from node.stream.library import Library
 from node.stream.link import Address, Link
 from node.stream.shop import Shop
+from node.stream.snapshot import alias_of
+from node.stream.title import Title
+from wire.crypto.secp256k1 import Point
 from wire.node_address import Dns, Ipv4, Ipv6
+
+if TYPE_CHECKING:
+    from node.stream.gateway import Gateway
 
 
 class Stream:
@@ -24,12 +31,17 @@ class Stream:
         """
         self.node = node
         self.library = Library(node, directory, clock=clock)
+        self._page: Gateway | None = None
+        self._page_url = ""
+        self._showing = trio.Lock()
+        self._nursery: trio.Nursery | None = None
         self.shop = Shop(node, directory / "shop", self.library.book, clock=clock)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Sell and buy until cancelled; started once everything that was on sale is so again."""
         self.shop.book_again(self.node.switch.invoices.rows.values())
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
+            nursery = self._nursery
             await nursery.start(self.library.run)
             await nursery.start(self.shop.run)
             task_status.started()
@@ -45,3 +57,23 @@ class Stream:
     def link_of(self, root: bytes) -> Link:
         """The link to a content that this node sells."""
         return Link(root, (self.address,))
+
+    async def show(self, link: Link) -> tuple[Title, str]:
+        """Open a title on this node's page, and where that is; it listens on the loopback only.
+
+        Raises:
+            NobodySells, OSError: it cannot be opened.
+            WebPortTaken: the page cannot be served.
+        """
+        from node.stream.gateway import Gateway
+
+        assert self._nursery is not None, "the stream runs"
+        async with self._showing:
+            if self._page is None:
+                page = Gateway(self.library, self.node.alias, name_of=self._name_of)
+                self._page_url = await self._nursery.start(page.run)
+                self._page = page
+            return await self._page.show(link), self._page_url
+
+    def _name_of(self, node_id: Point) -> str:
+        return alias_of(self.node.graph, node_id) or node_id.hex()
