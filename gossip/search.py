@@ -37,7 +37,7 @@ from wire.units import Msat
 FINAL_CLTV_BLOCKS = 18
 
 # One percent a year on what is locked: millionths of the amount per thousand blocks, as in gossip.routes.
-_RISK_MILLIONTHS = 190
+RISK_MILLIONTHS = 190
 # A rank is a price with the hops behind it in its lowest digits, so that of two ways at one price
 # the shorter wins. In whole numbers: 2^43 msat are 88 BTC, more than any channel holds.
 _RANKS = 32
@@ -148,7 +148,7 @@ class Search:
             return graph.fee_base_msat
         extra = graph.fee_base_msat.copy()
         if not self._is_cheapest:
-            risk = min(self.amount_msat, _MOST_PRICED_MSAT) * _RISK_MILLIONTHS // MILLION
+            risk = min(self.amount_msat, _MOST_PRICED_MSAT) * RISK_MILLIONTHS // MILLION
             extra += graph.cltv_delta * risk // 1000 + HOP_PRICE_MSAT
         if penalties_msat is not None:
             extra += np.minimum(penalties_msat, _MOST_PENALTY_MSAT)

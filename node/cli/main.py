@@ -17,6 +17,8 @@ from node.cli.lab import lab
 from node.cli.node import OPTIONS_OF_ITS_OWN, node
 from node.cli.restore import restore, seed
 from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud, watch
+from node.cli.route import route
+from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud
 from node.cli.testnet import testnet
 from node.cli.watchtower import watchtower
 
@@ -88,6 +90,7 @@ app.command()(chain)
 app.command(add_help_option=False, context_settings=OPTIONS_OF_ITS_OWN)(node)
 app.command()(cli)
 app.command()(watchtower)
+app.command()(route)
 app.command()(share)
 app.command()(unshare)
 app.command()(sales)

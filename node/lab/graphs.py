@@ -60,9 +60,11 @@ def _octets(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
         if raw.startswith(_XZ):
-            return _bounded(
-                path, lzma.LZMADecompressor(memlimit=MOST_OCTETS).decompress(raw, MOST_OCTETS + 1)
-            )
+            unpacking = lzma.LZMADecompressor(memlimit=MOST_OCTETS)
+            octets = _bounded(path, unpacking.decompress(raw, MOST_OCTETS + 1))
+            if not unpacking.eof:
+                raise EOFError("it ends too early")
+            return octets
         if raw.startswith(_GZIP):
             with gzip.open(path) as unpacked:
                 return _bounded(path, unpacked.read(MOST_OCTETS + 1))
