@@ -16,9 +16,8 @@ from node.cli.client import cli
 from node.cli.lab import lab
 from node.cli.node import OPTIONS_OF_ITS_OWN, node
 from node.cli.restore import restore, seed
-from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud, watch
 from node.cli.route import route
-from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud
+from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud, watch
 from node.cli.testnet import testnet
 from node.cli.watchtower import watchtower
 
