@@ -223,10 +223,12 @@ OURS: Final = Features.of(
     optional=(
         UPFRONT_SHUTDOWN_SCRIPT,
         GOSSIP_QUERIES,
+        GOSSIP_QUERIES_EX,
         BASIC_MPP,
         LARGE_CHANNEL,
         ANCHORS,
         SHUTDOWN_ANYSEGWIT,
+        ONION_MESSAGES,
         PROVIDE_STORAGE,
         SCID_ALIAS,
         ZEROCONF,

@@ -29,6 +29,7 @@ from node.daemon.invoices import (
     InvoiceRow,
     new_invoice,
 )
+from node.daemon.messenger import Messenger
 from node.daemon.paying import Payer, Payment, Wanted
 from node.daemon.payments import PaymentRow
 from node.daemon.peer import CustomHandler, Peer, PeerGone, answer, call
@@ -62,6 +63,7 @@ from wire.messages.gossip import (
     ReplyChannelRange,
     ReplyShortChannelIdsEnd,
 )
+from wire.messages.onion import OnionMessage
 from wire.node_address import Dns, Ipv4, Ipv6, read_addresses
 from wire.units import Msat, Sat
 
@@ -168,6 +170,7 @@ class Node:
         self.fee_keeper = FeeKeeper(self.switch, chain)
         self.watcher.on_block.append(self.fee_keeper.note_block)
         self.payer = Payer(self.switch, self.gossiper.graph, now)
+        self.messenger = Messenger(self.switch)
         self.caller = Caller(self.switch, self._call)
         self.backup = BackupFile(self.switch, config.directory, self.address_of)
         self.caller.on_moved.append(self.backup.touch)
@@ -258,6 +261,9 @@ class Node:
     def _on_message(self, peer: Peer, message: Message, raw: bytes) -> Awaitable[None] | None:
         if isinstance(message, GOSSIP):
             self.gossiper.receive(peer, message, raw)
+            return None
+        if isinstance(message, OnionMessage):
+            self.messenger.receive(peer, message)
             return None
         if isinstance(message, PeerStorage | PeerStorageRetrieval):
             return self.storer.receive(peer, message)

@@ -146,9 +146,14 @@ class Peer:
         if fate in (Fate.CUT_BEFORE, Fate.CUT_AFTER, Fate.DROPPED_AND_CUT):
             self.close("a test cut it off")
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is unsent that what need not arrive should not be added."""
+        return self._unsent_bytes > BULK_UNSENT_BYTES
+
     async def send_bulk(self, raw: bytes) -> None:
         """Queue an encoded message once little enough is unsent."""
-        while self._unsent_bytes > BULK_UNSENT_BYTES and not self.is_closing:
+        while self.is_behind and not self.is_closing:
             await self._drained.wait()
         if self.is_closing:
             raise PeerGone(self.node_id, self.gone_because)
