@@ -106,7 +106,8 @@ class PeerStorer:
             log.warning("a peer gives back a backup of another network", extra={"peer": peer.node_id.hex()})
             return
         await self._switch.ask(lambda turn: self._restorer.learn(turn, backup))
-        self._holding[peer.node_id] = backup.number
+        if backup == self._file.latest:
+            self._holding[peer.node_id] = backup.number
 
     def _look(self, changed: list[Channel]) -> None:
         if any(self._lacks(channel) for channel in changed):

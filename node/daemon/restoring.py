@@ -155,6 +155,7 @@ class Restorer:
         """The same for channels alone."""
         fresh = [entry for entry in entries if self._is_unknown(turn, entry)]
         if fresh:
+            log.warning("a backup knows channels that the database does not", extra={"count": len(fresh)})
             self._pending.update({entry.channel_id: entry for entry in fresh})
             turn.write(lambda: _write_down(self._switch.store, fresh))
             turn.then(self._begin)
