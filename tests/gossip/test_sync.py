@@ -5,6 +5,7 @@ import pytest
 
 from gossip.effects import GraphChanged, LookUp, Send, Watch
 from gossip.errors import BadSignature
+from gossip.queries import WANTS_TIMESTAMPS
 from gossip.sync import Gossip
 from tests.bolt import bolt
 from tests.gossip.lines import a_policy
@@ -32,7 +33,7 @@ from tests.gossip.routers import (
     updated,
     warnings,
 )
-from wire.features import OUR_INIT, Features
+from wire.features import GOSSIP_QUERIES_EX, OUR_INIT, Features
 from wire.messages.catalogue import decode, encode
 from wire.messages.gossip import (
     ChannelAnnouncement,
@@ -455,8 +456,12 @@ def test_a_new_node_asks_its_first_peers_for_everything() -> None:
     router = a_router(ALICE)
     wants, asks = (decode(raw) for raw in sent(router.connected(BOB.node_id, OUR_INIT, NOW_SECONDS)))
     assert wants == GossipTimestampFilter(REGTEST, 0, 0xFFFFFFFF)
+    # with the times of what there is, from a peer that can tell them
+    assert asks == QueryChannelRange(REGTEST, 0, 0xFFFFFFFF, WANTS_TIMESTAMPS)
+    plain = OUR_INIT.without(GOSSIP_QUERIES_EX)
+    _, asks = (decode(raw) for raw in sent(router.connected(CAROL.node_id, plain, NOW_SECONDS)))
     assert asks == QueryChannelRange(REGTEST, 0, 0xFFFFFFFF)
-    for peer, count in ((CAROL, 2), (DIANA, 2), (ERIC, 1)):
+    for peer, count in ((DIANA, 2), (ERIC, 1)):
         assert len(sent(router.connected(peer.node_id, OUR_INIT, NOW_SECONDS))) == count
 
 
