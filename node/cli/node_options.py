@@ -134,7 +134,11 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("min-capacity-sat", NUMBER, "The smallest channel to accept. Without: 10000.", "N"),
         Option("large-channels", FLAG, "Channels above 0.16 BTC, too. They always are possible."),
     ),
-    "The interface over HTTP": (),
+    "The interface over HTTP": (
+        Option("clnrest-port", NUMBER, "Serve POST /v1/METHOD and /metrics to who has a rune.", "N"),
+        Option("clnrest-host", TEXT, "Serve it there. Without: 127.0.0.1.", "HOST"),
+        Option("clnrest-protocol", one_of("http"), "http: put a proxy before it to encrypt.", "NAME"),
+    ),
     "For tests of the protocol, after --developer": (
         Option("developer", FLAG, "Allow the options below."),
         _dev("dev-force-privkey", SECRET, "The node's secret key.", "HEX"),

@@ -4,6 +4,7 @@ import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import trio
 import typer
@@ -21,14 +22,17 @@ from node.cli.node_config import config_of
 from node.cli.node_options import directory_of, network_of
 from node.cli.options import BadOption, Settings
 from node.cli.signals import until_signal
+from node.daemon.metrics import metrics_of
 from node.daemon.node import Node, PortTaken
 from node.daemon.restoring import UnusableBackup
+from node.daemon.rest import rest_app
 from node.daemon.rpc import SOCKET_NAME, RpcServer
 from node.daemon.rpc_general import Identity
 from node.daemon.rpc_table import commands_of
 from node.daemon.saboteur import BadSabotage
 from node.daemon.signer import SeedMissing
 from node.daemon.store import Damaged, DatabaseInUse
+from node.daemon.web import WebPortTaken, serve_web
 from node.stream.rpc_rooms import rooms_of
 from node.stream.service import Stream
 
@@ -36,6 +40,7 @@ log = logging.getLogger("rill.lightningd")
 
 FAILED, USAGE = 1, 2
 LAST_WORDS_SECONDS = 0.1
+REST_HOST = "127.0.0.1"
 CHAIN_DIRECTORY, STREAM_DIRECTORY = "chain", "stream"
 _REFUSALS = (
     ChainTrouble,
@@ -48,6 +53,7 @@ _REFUSALS = (
     BadSabotage,
     ChainDirectoryInUse,
     ChainPortTaken,
+    WebPortTaken,
 )
 
 
@@ -100,10 +106,23 @@ async def _serve(settings: Settings, directory: Path) -> None:
             commands, general = commands_of(node, identity, *rooms_of(stream))
             path = directory / settings.get("rpc-file", Path(SOCKET_NAME))
             await nursery.start(RpcServer(path, commands).run)
+            if settings.has("clnrest-port"):
+                await _serve_rest(settings, nursery, rest_app(commands, lambda: metrics_of(node)))
             log.info("Server started with public key %s, alias %s", node.node_id.hex(), node.alias)
             await general.stopped.wait()
             # who called `stop` is answered first
             await trio.sleep(LAST_WORDS_SECONDS)
+
+
+async def _serve_rest(settings: Settings, nursery: trio.Nursery, app: Any) -> None:
+    """Serve the commands over HTTP.
+
+    Raises:
+        WebPortTaken: it cannot listen there.
+    """
+    host = settings.get("clnrest-host", REST_HOST)
+    port = await nursery.start(serve_web, app, host, settings.find("clnrest-port"))
+    log.info("commands are served over HTTP", extra={"url": f"http://{host}:{port}/v1/"})
 
 
 async def _chain(settings: Settings, directory: Path, nursery: trio.Nursery, kept: ExitStack) -> Chain:

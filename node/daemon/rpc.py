@@ -204,18 +204,23 @@ class Commands:
             return _framed({"id": _id_of(raw), "error": _error(refused)})
         _asked_id.set(asked.id)
         try:
-            result = await self._carry_out(asked)
+            result = await self.call(asked.method, asked.params)
         except CommandFailed as failed:
             return None if asked.id is msgspec.UNSET else _framed({"id": asked.id, "error": _error(failed)})
         if asked.filter is not None:
             result = filtered(msgspec.to_builtins(result), asked.filter)
         return None if asked.id is msgspec.UNSET else _framed({"id": asked.id, "result": result})
 
-    async def _carry_out(self, asked: Asked) -> Any:
-        if asked.method == "check":
-            return self._check(asked.params)
-        command = self.find(asked.method)
-        arguments = command.bind(asked.params)
+    async def call(self, method: str, params: list[Any] | dict[str, Any] | None) -> Any:
+        """The result of a command.
+
+        Raises:
+            CommandFailed: it refuses.
+        """
+        if method == "check":
+            return self._check(params)
+        command = self.find(method)
+        arguments = command.bind(params)
         try:
             return await command.act(**arguments)
         except CommandFailed:
