@@ -24,8 +24,8 @@ from node.cli.options import BadOption, Settings
 from node.cli.signals import until_signal
 from node.daemon.metrics import metrics_of
 from node.daemon.node import Node, PortTaken
-from node.daemon.restoring import UnusableBackup
 from node.daemon.rest import rest_app
+from node.daemon.restoring import UnusableBackup
 from node.daemon.rpc import SOCKET_NAME, RpcServer
 from node.daemon.rpc_general import Identity
 from node.daemon.rpc_table import commands_of

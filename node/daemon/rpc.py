@@ -5,6 +5,7 @@ The requests of one connection are carried out side by side and answered as each
 waits holds up no other. Only the owner of the directory can open the socket.
 """
 
+import difflib
 import inspect
 import logging
 import os
@@ -192,7 +193,9 @@ class Commands:
         """
         command = self.by_name.get(name.replace("-", "_"))
         if command is None:
-            raise CommandFailed(UNKNOWN_COMMAND, f"Unknown command '{name}'")
+            near = difflib.get_close_matches(name, self.by_name, n=1)
+            hint = f": did you mean '{near[0]}'?" if near else ""
+            raise CommandFailed(UNKNOWN_COMMAND, f"Unknown command '{name}'{hint}")
         return command
 
     async def answer(self, raw: bytes) -> bytes | None:

@@ -30,9 +30,9 @@ class Reply(msgspec.Struct, frozen=True):
 class NodeClient:
     """Calls one node; each call has its own connection, so calls may wait side by side."""
 
-    def __init__(self, directory: Path) -> None:
-        """`directory` is the node's own, which has its network's name."""
-        self.path = directory / SOCKET_NAME
+    def __init__(self, directory: Path, rpc_file: Path | None = None) -> None:
+        """`directory` is the node's own, which has its network's name; the socket may be elsewhere."""
+        self.path = directory / (rpc_file or SOCKET_NAME)
         self._numbers = count(1)
 
     async def call(self, method: str, *positional: Any, **named: Any) -> Any:

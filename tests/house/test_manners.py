@@ -11,7 +11,7 @@ from tests.house.sources import ROOMS, Source, definitions, sources
 # Where a task of the shell ends: it may catch everything, to fail safely and say so.
 TASK_BOUNDARIES = {
     ("node/daemon/switch.py", "Switch._run_request"),  # the asking task gets what its request raised
-    ("node/daemon/rpc.py", "Commands._carry_out"),  # the client is told that its command failed
+    ("node/daemon/rpc.py", "Commands.call"),  # the client is told that its command failed
 }
 
 EVERYTHING = {"Exception", "BaseException"}
