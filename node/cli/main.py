@@ -14,6 +14,7 @@ import typer
 from node.cli.chain import chain
 from node.cli.client import cli
 from node.cli.lab import lab
+from node.cli.meter import meter
 from node.cli.node import OPTIONS_OF_ITS_OWN, node
 from node.cli.restore import restore, seed
 from node.cli.route import route
@@ -100,6 +101,7 @@ app.command(name="verify-fraud")(verify_fraud)
 app.command()(restore)
 app.command()(seed)
 app.add_typer(lab, name="lab")
+app.add_typer(meter, name="meter")
 app.add_typer(testnet, name="testnet")
 
 

@@ -1,7 +1,7 @@
 """A node's side of the stream, both selling and buying, beside the node that it belongs to."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ import trio
 from node.daemon.node import Node
 from node.stream.library import Library
 from node.stream.link import Address, Link
+from node.stream.meter_server import MeterServer
+from node.stream.meter_user import MeterUser
 from node.stream.shop import Shop
 from node.stream.snapshot import alias_of
 from node.stream.title import Title
@@ -31,6 +33,8 @@ class Stream:
         """
         self.node = node
         self.library = Library(node, directory, clock=clock)
+        self.meter_server = MeterServer(node, clock)
+        self.meter_users = MeterUser(node, clock)
         self._page: Gateway | None = None
         self._page_url = ""
         self._showing = trio.Lock()
@@ -44,6 +48,7 @@ class Stream:
             nursery = self._nursery
             await nursery.start(self.library.run)
             await nursery.start(self.shop.run)
+            await nursery.start(self.meter_server.run)
             task_status.started()
 
     @property
@@ -57,6 +62,11 @@ class Stream:
     def link_of(self, root: bytes) -> Link:
         """The link to a content that this node sells."""
         return Link(root, (self.address,))
+
+    def start(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Let something run as long as the stream does."""
+        assert self._nursery is not None, "the stream runs"
+        self._nursery.start_soon(act)
 
     async def show(self, link: Link) -> tuple[Title, str]:
         """Open a title on this node's page, and where that is; it listens on the loopback only.

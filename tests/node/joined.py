@@ -108,7 +108,7 @@ class JoinedNode:
         self, amount_msat: Msat, description: str, *, preimage: bytes | None, expiry_seconds: int
     ) -> JoinedInvoice:
         await trio.lowlevel.checkpoint()
-        assert preimage is not None
+        preimage = preimage or sha256(self.secret, len(self.invoices).to_bytes(4, "big"))
         invoice = JoinedInvoice(sha256(preimage), sha256(b"secret", preimage), amount_msat, preimage)
         self.invoices[invoice.payment_hash] = invoice
         return invoice
