@@ -101,6 +101,9 @@ class CompactGraph:
         self.most_msat = np.minimum(columns.most_msat[order], self.capacity_msat)
         self.is_enabled = columns.is_enabled[order]
         self.first = np.searchsorted(self.target, np.arange(len(names) + 1))
+        number = self.short_channel_id << 1 | self.direction
+        self._by_number = np.argsort(number, kind="stable")
+        self._numbers = number[self._by_number]
         self.twin = self._twins()
         self._places: dict[str, int] | None = None
 
@@ -130,10 +133,16 @@ class CompactGraph:
         """The edges that a node sends over."""
         return np.flatnonzero(self.source == place)
 
-    def edge(self, short_channel_id: int, direction: int) -> int | None:
-        """The edge of one direction of a channel, if it has a policy."""
-        found = np.flatnonzero((self.short_channel_id == short_channel_id) & (self.direction == direction))
-        return int(found[0]) if len(found) else None
+    def edges(self, numbers: Sequence[int]) -> list[int]:
+        """The edges with these directed numbers (`gossip.graph.directed`); -1 where there is no policy."""
+        wanted = np.array(numbers, np.int64)
+        at = np.minimum(np.searchsorted(self._numbers, wanted), len(self) - 1)
+        found: list[int] = np.where(self._numbers[at] == wanted, self._by_number[at], -1).tolist()
+        return found
+
+    def number(self, edge: int) -> int:
+        """The directed number of an edge."""
+        return directed(int(self.short_channel_id[edge]), int(self.direction[edge]))
 
     def place(self, name: str) -> int:
         """The node with this id (or index, if that is what the graph was made with) or alias.
@@ -156,14 +165,12 @@ class CompactGraph:
         return self.aliases.get(place) or self.names[place][:16]
 
     def _twins(self) -> Ints:
-        number = self.short_channel_id << 1 | self.direction
-        order = np.argsort(number, kind="stable")
-        ascending = number[order]
+        order, ascending = self._by_number, self._numbers
         again = np.flatnonzero(ascending[1:] == ascending[:-1])
         if len(again):
             edge = int(order[again[0]])
             raise SameDirectionTwice(int(self.short_channel_id[edge]), self.names[self.source[edge]])
-        twin = np.full(len(number), -1, np.int64)
+        twin = np.full(len(order), -1, np.int64)
         lower = np.flatnonzero((ascending[1:] ^ 1 == ascending[:-1]) & (ascending[:-1] & 1 == 0))
         twin[order[lower]], twin[order[lower + 1]] = order[lower + 1], order[lower]
         return twin

@@ -21,13 +21,12 @@ anything else here.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from gossip.compact import Bools, CompactGraph, Ints
 from gossip.graph import MILLION
@@ -86,7 +85,8 @@ class Search:
 
     `is_cheapest` prices fees alone. `own_msat` is what each of the payer's own edges can send now;
     without it their policies count. `penalties_msat` is added to each edge's price, for whatever
-    the caller thinks of it. Nothing goes over `excluded` edges or through `closed` nodes.
+    the caller thinks of it, and none carries more than `ceilings_msat`. Nothing goes over
+    `excluded` edges or through `closed` nodes.
     """
 
     def __init__(
@@ -98,13 +98,16 @@ class Search:
         is_cheapest: bool = False,
         own_msat: Mapping[int, int] | None = None,
         penalties_msat: Ints | None = None,
+        ceilings_msat: Ints | None = None,
         excluded: Collection[int] = (),
         closed: Collection[int] = (),
     ) -> None:
         self.graph, self.source, self.amount_msat = graph, source, amount_msat
         self.is_amount_price = is_cheapest and penalties_msat is None
         self._is_cheapest = is_cheapest
-        self.most_msat, open_edges = self._bounds(own_msat, excluded, {*closed, *graph.shunned})
+        self.most_msat, open_edges = self._bounds(
+            own_msat, ceilings_msat, excluded, {*closed, *graph.shunned}
+        )
         self._open = open_edges & (self.most_msat >= amount_msat)
         self._extra = self._extras(penalties_msat)
         self._lower = self._lower_bounds()
@@ -124,11 +127,17 @@ class Search:
                 return None if label is None else _way(label)
 
     def _bounds(
-        self, own_msat: Mapping[int, int] | None, excluded: Collection[int], closed: Collection[int]
+        self,
+        own_msat: Mapping[int, int] | None,
+        ceilings_msat: Ints | None,
+        excluded: Collection[int],
+        closed: Collection[int],
     ) -> tuple[Ints, Bools]:
         """The most that each edge carries, and whether it is open at all."""
         graph = self.graph
         most, open_edges = graph.most_msat, graph.is_enabled.copy()
+        if ceilings_msat is not None:
+            most = np.minimum(most, ceilings_msat)
         if own_msat is not None:
             most = most.copy()
             ours = graph.out_of(self.source)
@@ -185,8 +194,40 @@ class Search:
         self.minimums = np.unique(graph.least_msat[above]).tolist()
 
 
-def potentials(graph: CompactGraph, source: int, weights: NDArray[np.int64]) -> Ints:
-    """The least sum of weights from the source to every node; an edge of 2^60 or more is no edge."""
+def exact(
+    graph: CompactGraph, edges: Sequence[int], amount_msat: int, limits: Limits = NO_LIMITS
+) -> Way | None:
+    """The amounts and time locks along a way that is given, or None if it keeps not every limit."""
+    amount, blocks = amount_msat, limits.final_cltv_blocks
+    amounts, locks = [Msat(amount)], [blocks]
+    for edge in reversed(edges[1:]):
+        amount += int(graph.fee_base_msat[edge]) + amount * int(graph.fee_millionths[edge]) // MILLION
+        blocks += int(graph.cltv_delta[edge])
+        amounts.append(Msat(amount))
+        locks.append(blocks)
+    amounts.reverse()
+    locks.reverse()
+    most_fee = amount - amount_msat if limits.max_fee_msat is None else limits.max_fee_msat
+    is_within = len(edges) <= limits.max_hops and blocks <= limits.max_cltv_blocks
+    is_within &= amount - amount_msat <= most_fee
+    is_within &= all(
+        graph.is_enabled[edge] and graph.least_msat[edge] <= carried <= graph.most_msat[edge]
+        for edge, carried in zip(edges, amounts, strict=True)
+    )
+    return Way(tuple(edges), tuple(amounts), tuple(locks), amount) if is_within else None
+
+
+def potentials(
+    graph: CompactGraph,
+    source: int,
+    weights: Ints,
+    back: tuple[Ints, Ints] | None = None,
+) -> Ints:
+    """The least sum of weights from the source to every node; an edge of 2^60 or more is no edge.
+
+    `back` names edges that may also be taken against their direction, at weights of their own,
+    which may be below zero as long as no circle is.
+    """
     edges = np.flatnonzero(weights < _FAR)
     start, end, weight = graph.source[edges], graph.target[edges], weights[edges]
     least = np.full(graph.nodes, _FAR)
@@ -199,11 +240,17 @@ def potentials(graph: CompactGraph, source: int, weights: NDArray[np.int64]) -> 
     while True:
         offered = np.minimum.reduceat(least[start] + weight, groups)
         np.minimum(offered, known, out=offered)
-        if np.array_equal(offered, known):
-            return least
-        known = offered
-        least[heads] = known
+        is_settled = np.array_equal(offered, known)
+        least[heads] = offered
         least[source] = 0
+        if back is not None and len(back[0]):
+            before = least.copy()
+            reached = least[graph.target[back[0]]]
+            np.minimum.at(least, graph.source[back[0]], np.where(reached < _FAR, reached + back[1], _FAR))
+            is_settled &= np.array_equal(before, least)
+        if is_settled:
+            return least
+        known = least[heads]
 
 
 class _Quest:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gossip.compact import CompactGraph, SameDirectionTwice, UnknownNode
+from gossip.graph import directed
 from gossip.imports import Malformed, from_core_lightning, from_lnd, from_table
 
 A, B, C = ("02" + letter * 64 for letter in "abc")
@@ -117,9 +118,10 @@ def test_every_format_gives_the_same_edges(name: str) -> None:
 def test_the_other_direction_of_an_edge_is_known() -> None:
     graph = GRAPHS["table"]
     assert all(graph.twin[graph.twin[edge]] == edge for edge in range(len(graph)) if graph.twin[edge] >= 0)
-    there, back = graph.edge(700 << 40 | 1 << 16, 0), graph.edge(700 << 40 | 1 << 16, 1)
-    assert there is not None
+    there, back = graph.edges([directed(700 << 40 | 1 << 16, direction) for direction in (0, 1)])
     assert graph.twin[there] == back
+    assert graph.number(back) == directed(700 << 40 | 1 << 16, 1)
+    assert graph.edges([directed(700 << 40 | 2 << 16 | 1, 1), 5, 1 << 62]) == [-1, -1, -1]
 
 
 def test_a_node_is_found_by_id_and_by_an_alias_that_is_its_alone() -> None:

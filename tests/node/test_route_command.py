@@ -137,6 +137,7 @@ def _questions() -> list[Question]:
     return [Question(graph, 250 - at, at, 10**7, is_cheapest=at % 2 == 0) for at in range(30)]
 
 
+@pytest.mark.slow
 def test_the_largest_amount_passes_and_one_more_does_not() -> None:
     refused = 0
     for question in _questions():
