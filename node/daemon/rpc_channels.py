@@ -192,6 +192,9 @@ class ChannelCommands:
         resolution = self._node.switch.resolver.resolutions.get(channel.id)
         if resolution is not None and resolution.spent is not None:
             return resolution.spent.transaction
+        if channel.phase is Phase.BEHIND or channel.is_restored:
+            # reestablish.7
+            raise CommandFailed(UNSPECIFIED, "its state is lost: only its peer can close it, and is asked to")
         return our_commitment(channel, self._node.signer.channel_secrets(channel.charter.key_index))
 
 

@@ -46,6 +46,10 @@ REQUIRED = {
     "decode": "type valid currency created_at expiry payee amount_msat description min_final_cltv_expiry "
     "payment_secret features payment_hash",
     "close": "type tx txid txs txids",
+    "staticbackup": "scb",
+    "recoverchannel": "stubs",
+    "emergencyrecover": "stubs",
+    "getemergencyrecoverdata": "filedata can_create_penalty backed_up_channel_ids",
     "setchannel": "peer_id channel_id short_channel_id fee_base_msat fee_proportional_millionths "
     "ignore_fee_limits minimum_htlc_out_msat maximum_htlc_out_msat",
     "listclosedchannels": "peer_id channel_id opener private channel_type total_local_commitments "
