@@ -1,0 +1,40 @@
+"""Networks to experiment on, drawn by chance from a seed: hubs, and those around them.
+
+Newcomers open channels with those who have many already (Barabási and Albert, 1999), so a few are
+large and most are small, as on mainnet. Capacities and fees are log-normal. Who has how much of a
+channel is uniform: nobody outside knows it.
+"""
+
+from random import Random
+
+from htlc.relay import Toll
+from node.lab.flow.network import FlowChannel, FlowNetwork
+from wire.units import Msat, Sat
+
+LEAST_CAPACITY_SAT = 20_000
+CAPACITY = 14.8, 1.2  # of the logarithm of satoshi: the median is 2.7 million
+FEE = 4.6, 1.3  # of the logarithm of millionths: the median is 100
+MOST_MILLIONTHS = 5000
+
+
+def drawn_town(nodes: int, channels_each: int, random: Random, slots: int = 483) -> FlowNetwork:
+    """So many nodes, each of which opened so many channels with others when it came."""
+    stubs, ends = [0, 1], [(0, 1)]
+    for newcomer in range(2, nodes):
+        for known in {random.choice(stubs) for _ in range(channels_each)}:
+            ends.append((newcomer, known))
+            stubs += newcomer, known
+    channels = [_channel(pair, random) for pair in ends]
+    return FlowNetwork([f"n{place}" for place in range(nodes)], channels, slots)
+
+
+def _channel(ends: tuple[int, int], random: Random) -> FlowChannel:
+    capacity_sat = Sat(max(LEAST_CAPACITY_SAT, round(random.lognormvariate(*CAPACITY))))
+    balance_msat = Msat(round(capacity_sat * 1000 * random.random()))
+    return FlowChannel(ends, capacity_sat, balance_msat, (_toll(random), _toll(random)))
+
+
+def _toll(random: Random) -> Toll:
+    base_msat = random.choice((0, 0, 1000, random.randrange(2000)))
+    millionths = min(MOST_MILLIONTHS, round(random.lognormvariate(*FEE)))
+    return Toll(Msat(base_msat), millionths, random.choice((34, 40, 80, 144)))
