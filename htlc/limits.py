@@ -158,6 +158,21 @@ def spendable_msat(channel: Channel) -> Msat:
     return Msat(room_msat if room_msat >= max(1, terms.htlc_minimum_msat) else 0)
 
 
+def receivable_msat(channel: Channel) -> Msat:
+    """About what the peer can still send us: its balance without its HTLCs, reserve and fees."""
+    if not channel.is_usable:
+        return Msat(0)
+    charter = channel.charter
+    theirs_msat = channel.settled_msat.remote - sum(
+        htlc.amount_msat for htlc in channel.htlcs.remote.values()
+    )
+    left_msat = theirs_msat - charter.reserve_msat(REMOTE)
+    if charter.opener is REMOTE:
+        count = sum(1 for _ in channel.all_htlcs())
+        left_msat -= opener_cost_msat(charter.format, channel.feerate_in(REMOTE), count + 1)
+    return Msat(max(0, min(left_msat, charter.terms.local.max_htlc_value_in_flight_msat)))
+
+
 def why_not(channel: Channel, htlc: Htlc) -> Warn | None:
     """The limit that our add would break, or None."""
     try:

@@ -105,6 +105,16 @@ class Fallback(msgspec.Struct, frozen=True):
             return p2sh(self.program)
         return witness_script_pubkey(self.version, self.program)
 
+    @classmethod
+    def of_script(cls, script: bytes) -> "Fallback":
+        """The fallback that pays to a script which has an address."""
+        if script[:3] == b"\x76\xa9\x14":
+            return cls(_P2PKH_VERSION, script[3:23])
+        if script[:2] == b"\xa9\x14":
+            return cls(_P2SH_VERSION, script[2:22])
+        # OP_0, or OP_1 to OP_16, and one push
+        return cls(script[0] - 0x50 if script[0] else 0, script[2:])
+
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for. Exactly one of `description` and `description_hash` is set."""
@@ -174,6 +184,11 @@ def decode(text: str, understood: Features | None = PAYABLE) -> Invoice:
         features=features,
         payment_metadata=_optional_bytes(fields, "m"),
     )
+
+
+def signature_of(text: str) -> bytes:
+    """The signature under an invoice that has been read: r and s, without the recovery number."""
+    return bytes_padded(_unwrapped(text)[1][-_SIGNATURE_WORDS:])[:64]
 
 
 def split_fields(words: bytes) -> list[tuple[str, bytes]]:

@@ -11,7 +11,7 @@ import trio
 from gossip.errors import BadGossip
 from gossip.graph import Graph, Policy, directed
 from gossip.private import Hint, private_view
-from gossip.routes import Hop, Route
+from gossip.routes import Hop, NoRoute, Route
 from gossip.validation import DIRECTION, check_channel_update, policy_of
 from node.daemon.payments import Attempt
 from node.daemon.splitting import Burden
@@ -34,6 +34,7 @@ class Errand:
         self.is_hopeless = False  # no further attempt makes sense
         self.is_payees_wish = False
         self.why = ""
+        self.no_route: NoRoute | None = None
         self.made = 0
         self.flying: dict[int, tuple[Attempt, Route]] = {}
         self.arrived: list[Attempt] = []

@@ -95,6 +95,7 @@ class Gathering:
             if preimage is not None:
                 self.take(turn, payment_hash, preimage)
             else:
+                self._switch.invoices.note_accepted(turn, payment_hash)
                 self._tell(turn, payment_hash)
 
     def _is_still_whole(self, turn: "Turn", gathered: Gathered) -> bool:
@@ -110,11 +111,6 @@ class Gathering:
             return False
         htlc = channel.htlcs.remote.get(htlc_id)
         return htlc is not None and htlc.outcome is None
-
-    def is_whole(self, payment_hash: bytes) -> bool:
-        """Whether all of a payment is here, and waits only for our user."""
-        gathered = self.waiting.get(payment_hash)
-        return gathered is not None and gathered.is_whole
 
     def _tell(self, turn: "Turn", payment_hash: bytes) -> None:
         for callback in self.on_changed:
@@ -157,4 +153,13 @@ class Gathering:
         # forwarding-safety.4: what is fulfilled later than this closes its channel
         for payment_hash, gathered in list(self.waiting.items()):
             if gathered.parts and gathered.expiry - height < CLAIM_BLOCKS:
-                self.refuse(turn, payment_hash)
+                self._miss(turn, payment_hash)
+
+    def _miss(self, turn: "Turn", payment_hash: bytes) -> None:
+        """Our user, or the rest of a payment, was too late."""
+        row = self._switch.invoices.rows.get(payment_hash)
+        if row is not None and row.accepted_at:
+            self._switch.invoices.cancel(turn, payment_hash)
+            self.refuse(turn, payment_hash, UNWANTED)
+        else:
+            self.refuse(turn, payment_hash)

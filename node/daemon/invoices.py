@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from htlc.relay import Owed, Take
+from wire.bolt11 import Fallback, RouteHop
 from wire.crypto.hashes import sha256
 from wire.units import Msat
 
@@ -52,13 +53,29 @@ class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
     label: str = ""  # our user's own name for it
     created_index: int = 0  # counts the invoices, from 1
     pay_index: int = 0  # counts the paid ones, in the order they were paid
+    is_hashed: bool = False  # whether the text names only the description's hash
+    fallbacks: tuple[Fallback, ...] = ()
+    route_hints: tuple[tuple[RouteHop, ...], ...] = ()
+    is_held: bool = False  # our user decides when it is paid, and has the preimage until then
+    accepted_at: int = 0  # of a held one: since when all of it is here
+    is_cancelled: bool = False  # of a held one
 
     @property
     def is_paid(self) -> bool:
         return self.received_msat is not None
 
+    @property
+    def expires_at(self) -> int:
+        """The last second at which it may be paid."""
+        return self.created_at + self.expiry_seconds
+
     def is_expired(self, now_seconds: float) -> bool:
-        return now_seconds > self.created_at + self.expiry_seconds
+        return now_seconds > self.expires_at
+
+    def is_open(self, now_seconds: float) -> bool:
+        """Whether an HTLC may still pay it."""
+        is_in_time = bool(self.accepted_at) or not self.is_expired(now_seconds)
+        return is_in_time and not (self.is_paid or self.is_cancelled)
 
 
 class Invoices:
@@ -101,11 +118,11 @@ class Invoices:
         if row is None:
             return None
         return Owed(
-            row.payment_preimage,
+            None if row.is_held else row.payment_preimage,
             row.payment_secret,
             row.amount_msat,
             row.min_final_cltv_expiry_delta,
-            is_open=not row.is_paid and not row.is_expired(self._now()),
+            is_open=row.is_open(self._now()),
         )
 
     def settle(self, turn: "Turn", payment_hash: bytes, take: Take, received_msat: Msat) -> None:
@@ -124,10 +141,38 @@ class Invoices:
             ),
         )
         self._paid += 1
-        paid = msgspec.structs.replace(row, received_msat=received_msat, paid_at=now, pay_index=self._paid)
+        paid = msgspec.structs.replace(
+            row,
+            payment_preimage=take.payment_preimage,
+            received_msat=received_msat,
+            paid_at=now,
+            pay_index=self._paid,
+        )
         self._put(turn, paid)
         for callback in self.on_settled:
             turn.then(lambda call=callback: call(paid))  # type: ignore[misc]
+
+    def note_accepted(self, turn: "Turn", payment_hash: bytes) -> None:
+        """All of a held one is here: it does not expire any more."""
+        row = self.rows[payment_hash]
+        if not row.accepted_at:
+            self._put(turn, msgspec.structs.replace(row, accepted_at=int(self._now())))
+
+    def cancel(self, turn: "Turn", payment_hash: bytes) -> None:
+        """A held one shall not be paid any more."""
+        self._put(turn, msgspec.structs.replace(self.rows[payment_hash], is_cancelled=True))
+
+    def delete(self, turn: "Turn", row: InvoiceRow) -> None:
+        """Forget an invoice; if it is not paid, it cannot be any more."""
+        del self.rows[row.payment_hash]
+        self.by_label.pop(row.label, None)
+        turn.write(lambda: self._store.forget_invoice(row.payment_hash))
+
+    def describe(self, turn: "Turn", row: InvoiceRow, description: str) -> InvoiceRow:
+        """Give an invoice another description; its text has it too."""
+        changed = msgspec.structs.replace(row, description=description)
+        self._put(turn, changed)
+        return changed
 
     def _put(self, turn: "Turn", row: InvoiceRow) -> None:
         self.rows[row.payment_hash] = row

@@ -23,6 +23,7 @@ from node.daemon.dialing import Proxy, open_stream
 from node.daemon.establish import best_type
 from node.daemon.fees import FeeKeeper
 from node.daemon.gossiper import Gossiper
+from node.daemon.hints import hints_in
 from node.daemon.invoices import (
     DEFAULT_EXPIRY_SECONDS,
     DEFAULT_FINAL_DELTA_BLOCKS,
@@ -49,6 +50,7 @@ from node.daemon.watch import Watcher, broadcast_forever
 from wire import bolt11, node_address
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
+from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point
 from wire.features import BASIC_MPP, INVOICE, OUR_INIT, Features
 from wire.messages.base import Init, PeerStorage, PeerStorageRetrieval
@@ -464,7 +466,10 @@ class Node:
             timestamp=row.created_at,
             payment_hash=row.payment_hash,
             payment_secret=row.payment_secret,
-            description=row.description,
+            description=None if row.is_hashed else row.description,
+            description_hash=sha256(row.description.encode()) if row.is_hashed else None,
+            fallbacks=row.fallbacks,
+            route_hints=row.route_hints,
             expiry_seconds=row.expiry_seconds,
             min_final_cltv_expiry_delta=row.min_final_cltv_expiry_delta,
             payee=self.node_id,
@@ -523,16 +528,19 @@ class Node:
         invoice = bolt11.decode(text)
         if invoice.amount_msat is None:
             raise bolt11.InvalidInvoice("the invoice names no amount")
-        return await self.pay(
-            invoice.payee,
-            invoice.payment_hash,
-            invoice.payment_secret,
-            invoice.amount_msat,
-            final_cltv_expiry_delta=invoice.min_final_cltv_expiry_delta,
-            max_fee_msat=max_fee_msat,
-            payment_metadata=invoice.payment_metadata,
-            # b11-invoices.5
-            may_split=invoice.features.has(BASIC_MPP),
+        return await self.payer.pay(
+            Wanted(
+                invoice.payee,
+                invoice.payment_hash,
+                invoice.amount_msat,
+                payment_secret=invoice.payment_secret,
+                payment_metadata=invoice.payment_metadata,
+                final_cltv_expiry_delta=invoice.min_final_cltv_expiry_delta,
+                max_fee_msat=max_fee_msat,
+                # b11-invoices.5
+                may_split=invoice.features.has(BASIC_MPP),
+                hints=hints_in(invoice),
+            )
         )
 
     async def keysend(self, payee: Point, amount_msat: Msat, max_fee_msat: Msat | None = None) -> Payment:

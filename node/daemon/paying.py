@@ -13,7 +13,7 @@ import msgspec
 
 from gossip.graph import Graph
 from gossip.private import Hint
-from gossip.routes import NoRoute, Route, find_route
+from gossip.routes import MAX_CLTV_BLOCKS, Hop, NoRoute, Route, find_route
 from htlc import steps
 from htlc.errors import ChannelError, NotUsable
 from htlc.ladder import Paid
@@ -24,7 +24,7 @@ from node.daemon.splitting import MOST_PARTS, Burden, split
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
 from onion.payload import HopPayload, encode_payload
-from onion.sphinx import build
+from onion.sphinx import Onion, build
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
@@ -39,6 +39,7 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     payee: Point
     payment_hash: bytes
     amount_msat: Msat
+    total_msat: Msat | None = None  # if others pay the rest
     payment_secret: bytes | None = None
     payment_metadata: bytes | None = None
     keysend_preimage: bytes | None = None
@@ -46,6 +47,9 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     final_cltv_expiry_delta: int = 18
     margin_blocks: int = MARGIN_BLOCKS  # in case blocks come while the HTLC is on its way
     max_fee_msat: Msat | None = None
+    max_cltv_blocks: int = MAX_CLTV_BLOCKS
+    excluded: frozenset[tuple[int, int]] = frozenset()  # directed channels not to use
+    excluded_nodes: frozenset[Point] = frozenset()
     may_split: bool = False  # whether the payee takes it in parts (b11-invoices.5)
     hints: tuple[Hint, ...] = ()
     note: Note = Note()
@@ -66,8 +70,11 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
 class PaymentFailed(Exception):
     """No attempt arrived. Nothing was paid."""
 
-    def __init__(self, reason: str, attempts: int, *, is_payees_wish: bool = False) -> None:
+    def __init__(
+        self, reason: str, attempts: int, *, is_payees_wish: bool = False, no_route: NoRoute | None = None
+    ) -> None:
         self.reason, self.attempts, self.is_payees_wish = reason, attempts, is_payees_wish
+        self.no_route = no_route  # why no further attempt was made
         super().__init__(f"the payment failed after {attempts} attempts: {reason}")
 
 
@@ -109,7 +116,12 @@ class Payer:
                 await self._send_what_is_missing(wanted, errand)
             if not errand.flying:
                 await self._switch.ask(lambda turn: self._switch.payments.give_up(turn, wanted.payment_hash))
-                raise PaymentFailed(errand.why, errand.made, is_payees_wish=errand.is_payees_wish)
+                raise PaymentFailed(
+                    errand.why,
+                    errand.made,
+                    is_payees_wish=errand.is_payees_wish,
+                    no_route=errand.no_route,
+                )
             await errand.wait_for_news()
             for attempt, route in errand.land():
                 if attempt.preimage is None:
@@ -124,7 +136,7 @@ class Payer:
         try:
             routes = self._routes(wanted, errand, missing_msat)
         except NoRoute as none:
-            errand.why, errand.is_hopeless = errand.why or str(none), True
+            errand.why, errand.is_hopeless, errand.no_route = errand.why or str(none), True, none
             return
         offers = [
             self.offering(wanted, errand, route, part_id)
@@ -163,8 +175,9 @@ class Payer:
                 piece_msat,
                 wanted.final_cltv_expiry_delta + wanted.margin_blocks,
                 max_fee_msat=left_msat,
-                excluded=errand.excluded(graph, piece_msat, burden),
-                excluded_nodes=errand.nodes,
+                max_cltv=wanted.max_cltv_blocks,
+                excluded=errand.excluded(graph, piece_msat, burden) | wanted.excluded,
+                excluded_nodes=errand.nodes | wanted.excluded_nodes,
                 local_limits={scid: most - burden.sent_msat.get(scid, 0) for scid, most in spendable.items()},
             )
 
@@ -189,6 +202,14 @@ class Payer:
             part_id=part_id,
         )
 
+        return self.offering_onion(row, first, onion, errand)
+
+    def offering_onion(
+        self, row: AttemptRow, first: Hop, onion: Onion, errand: Errand
+    ) -> Callable[[Turn], Attempt]:
+        """What a turn does to offer the first HTLC of an onion; it raises what `steps.offer` raises."""
+        switch = self._switch
+
         def act(turn: Turn) -> Attempt:
             channel = turn.channel(switch.by_scid.get(first.short_channel_id, b""))
             if channel is None or channel.id not in switch.live:
@@ -198,7 +219,7 @@ class Payer:
             step = steps.offer(
                 channel,
                 first.amount_msat,
-                wanted.payment_hash,
+                row.payment_hash,
                 switch.height + first.cltv_blocks,
                 onion.packet,
                 Paid(row.id),
@@ -209,6 +230,21 @@ class Payer:
             return switch.payments.start(turn, row, onion.shared_secrets, errand.tell)
 
         return act
+
+    async def send(self, payment: PaymentRow, offer: Callable[[Turn], Attempt]) -> AttemptRow:
+        """Send one HTLC as our user says, by itself or beside others of the same payment.
+
+        Raises:
+            AlreadyPaid: the payment is complete.
+            ChannelError: nothing was sent.
+        """
+        payments = self._switch.payments
+        if not payments.is_on_its_way(payment.payment_hash):
+            payments.begin(payment)
+        try:
+            return (await self._switch.ask(offer)).row
+        finally:
+            payments.leave(payment.payment_hash)
 
 
 class TriedOften(NoRoute):
@@ -242,7 +278,7 @@ def _told(wanted: Wanted, route: Route, height: int) -> list[tuple[Point, bytes]
             payload = msgspec.structs.replace(
                 payload,
                 payment_secret=wanted.payment_secret,
-                total_msat=wanted.amount_msat if wanted.payment_secret else None,
+                total_msat=(wanted.total_msat or wanted.amount_msat) if wanted.payment_secret else None,
                 payment_metadata=wanted.payment_metadata,
                 keysend_preimage=wanted.keysend_preimage,
                 custom_records=wanted.custom_records,

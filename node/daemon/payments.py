@@ -46,6 +46,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
 
     bolt11: str = ""
     label: str = ""
+    description: str = ""
 
 
 class PaymentRow(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +99,11 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     group_id: int = 0  # counts the tries of one payment
     part_id: int = 0  # among the parts of one try
     hold_times: tuple[int, ...] = ()  # in deciseconds, of as many hops as have told theirs
+    shared_secrets: tuple[bytes, ...] = ()  # of an onion that our user made
+
+    @property
+    def created_index(self) -> int:
+        return self.id
 
     @property
     def why(self) -> str:
@@ -136,6 +142,7 @@ class Payments:
             self._know(msgspec.msgpack.decode(raw, type=AttemptRow))
         self._created = max((row.created_index for row in self.rows.values()), default=0)
         self._waited: dict[int, Attempt] = {}
+        self.on_ended: list[Callable[[AttemptRow], None]] = []
         self._attended: set[bytes] = set()  # hashes of payments that will be tried again if they fail
         for payment_hash in self.rows:
             self.leave(payment_hash)
@@ -159,7 +166,7 @@ class Payments:
         if before is not None and before.status is not Status.FAILED:
             raise AlreadyPaid(row.payment_hash, before.status)
         self._created += 1
-        group_id = 1 + (before.group_id if before is not None else 0)
+        group_id = row.group_id or 1 + (before.group_id if before is not None else 0)
         self.rows[row.payment_hash] = msgspec.structs.replace(
             row, created_index=self._created, group_id=group_id
         )
@@ -211,6 +218,20 @@ class Payments:
         raws = (self._store.attempt(attempt_id) for attempt_id in ids)
         return [msgspec.msgpack.decode(raw, type=AttemptRow) for raw in raws if raw is not None]
 
+    def all_attempts(self) -> list[AttemptRow]:
+        """All attempts of all payments, in their order."""
+        return [msgspec.msgpack.decode(raw, type=AttemptRow) for raw in self._store.values("attempts")]
+
+    def forget(self, turn: "Turn", payment_hash: bytes, attempts: Sequence[AttemptRow]) -> None:
+        """Drop attempts that have ended, and their payment once none is left."""
+        gone = {attempt.id for attempt in attempts}
+        left = [each for each in self._attempt_ids.get(payment_hash, ()) if each not in gone]
+        self._attempt_ids[payment_hash] = left
+        turn.write(lambda: self._store.forget_attempts(gone))
+        if not left:
+            del self._attempt_ids[payment_hash], self.rows[payment_hash]
+            turn.write(lambda: self._store.forget_payment(payment_hash))
+
     def settle(self, turn: "Turn", attempt_id: int, outcome: Outcome | None) -> None:
         """The attempt's HTLC has its outcome; None if it ended on the chain and nobody claimed it."""
         row = self._landed(attempt_id)
@@ -218,7 +239,7 @@ class Payments:
             return
         attempt = self._waited.pop(attempt_id, None)
         if attempt is None:
-            attempt = Attempt(row, shared_secrets_of(row.session_key, row.nodes))
+            attempt = Attempt(row, row.shared_secrets or shared_secrets_of(row.session_key, row.nodes))
         ended = msgspec.structs.replace(row, ended_at=int(self._now()))
         if isinstance(outcome, Fulfilled):
             ended = msgspec.structs.replace(ended, status=Status.COMPLETE)
@@ -232,6 +253,8 @@ class Payments:
         attempt.is_over, attempt.row = True, ended
         turn.write(lambda: self._store.put_value("attempts", attempt_id, ended))
         turn.then(attempt.tell)
+        for callback in self.on_ended:
+            turn.then(lambda call=callback: call(ended))  # type: ignore[misc]
 
     def _landed(self, attempt_id: int) -> AttemptRow | None:
         """The attempt, which is not on its way any more; None if it was not."""

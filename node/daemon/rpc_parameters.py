@@ -6,9 +6,9 @@ text too. Amounts are millisatoshi unless they say otherwise: 5, "5msat", "5sat"
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -133,6 +133,32 @@ def _point(value: object) -> Point:
 
 def _label(value: object) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
+class Numbered(Protocol):
+    """What is listed by the order in which it was made."""
+
+    @property
+    def created_index(self) -> int: ...
+
+
+Row = TypeVar("Row", bound=Numbered)
+
+
+def paged(rows: Sequence[Row], index: str | None, start: int, limit: int | None) -> Sequence[Row]:
+    """The rows from a number on, and no more than so many.
+
+    Args:
+        rows: in the order of their numbers.
+        index: by which number; we keep only that of creation.
+
+    Raises:
+        CommandFailed: by another.
+    """
+    if index not in (None, "created"):
+        raise CommandFailed(INVALID_PARAMETERS, f"index: should be 'created': invalid token '{index}'")
+    found = [row for row in rows if row.created_index >= start]
+    return found if limit is None else found[:limit]
 
 
 def _list(value: object) -> list[Any]:

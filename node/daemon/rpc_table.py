@@ -7,8 +7,11 @@ from node.daemon.rpc_channels import ChannelCommands
 from node.daemon.rpc_datastore import DatastoreCommands
 from node.daemon.rpc_feerates import FeerateCommands
 from node.daemon.rpc_general import GeneralCommands, Identity
+from node.daemon.rpc_invoices import InvoiceCommands
 from node.daemon.rpc_payments import PaymentCommands
+from node.daemon.rpc_routes import RouteCommands
 from node.daemon.rpc_runes import RuneCommands
+from node.daemon.rpc_sendpay import SendpayCommands
 from node.daemon.rpc_talk import TalkCommands
 from node.daemon.rpc_tolls import TollCommands
 from node.daemon.rpc_wallet import WalletCommands
@@ -22,7 +25,10 @@ def commands_of(node: Node, identity: Identity, *more: object) -> tuple[Commands
         TollCommands,
         WalletCommands,
         FeerateCommands,
+        InvoiceCommands,
         PaymentCommands,
+        SendpayCommands,
+        RouteCommands,
         RuneCommands,
         DatastoreCommands,
         BackupCommands,

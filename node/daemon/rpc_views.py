@@ -1,18 +1,13 @@
 """Channels, coins, invoices and payments as Core Lightning's replies show them."""
 
-import time
 from typing import Any
-
-import msgspec
 
 from gossip.graph import Policy
 from htlc.channel import Channel, Phase
 from htlc.ladder import LOCAL, REMOTE, Htlc, Side
-from htlc.limits import opener_cost_msat, spendable_msat
+from htlc.limits import receivable_msat, spendable_msat
 from htlc.relay import Toll
-from node.daemon.invoices import InvoiceRow
 from node.daemon.node import Node
-from node.daemon.payments import PaymentRow, Status
 from node.daemon.wallet import WalletCoin
 from wire.bitcoin.address import address_of
 from wire.bitcoin.tx import txid_hex
@@ -132,21 +127,6 @@ def _tolls(toll: Toll) -> dict[str, Any]:
     }
 
 
-def receivable_msat(channel: Channel) -> int:
-    """About what the peer can still send us: its balance without its HTLCs, reserve and fees."""
-    if not channel.is_usable:
-        return 0
-    charter = channel.charter
-    theirs_msat = channel.settled_msat.remote - sum(
-        htlc.amount_msat for htlc in channel.htlcs.remote.values()
-    )
-    left_msat = theirs_msat - charter.reserve_msat(REMOTE)
-    if charter.opener is REMOTE:
-        count = sum(1 for _ in channel.all_htlcs())
-        left_msat -= opener_cost_msat(charter.format, channel.feerate_in(REMOTE), count + 1)
-    return max(0, min(left_msat, charter.terms.local.max_htlc_value_in_flight_msat))
-
-
 def updates_view(node: Node, channel: Channel) -> dict[str, Any]:
     """What either side's channel_update says, as far as we have seen it."""
     scid = channel.graph_id
@@ -232,49 +212,3 @@ def channel_funds_view(node: Node, channel: Channel) -> dict[str, Any]:
     }
     scid = channel.short_channel_id
     return view if scid is None else {**view, "short_channel_id": text_of(scid)}
-
-
-def invoice_view(node: Node, row: InvoiceRow, now_seconds: float | None = None) -> dict[str, Any]:
-    """An entry of `listinvoices`."""
-    is_expired = row.is_expired(time.time() if now_seconds is None else now_seconds)
-    view: dict[str, Any] = {
-        "label": row.label or row.payment_hash.hex(),
-        "description": row.description,
-        "payment_hash": row.payment_hash.hex(),
-        "status": "paid" if row.is_paid else "expired" if is_expired else "unpaid",
-        "expires_at": row.created_at + row.expiry_seconds,
-        "created_index": row.created_index,
-    }
-    if not row.is_keysend:
-        view["bolt11"] = node.bolt11(row)
-    if row.amount_msat is not None:
-        view["amount_msat"] = row.amount_msat
-    if row.is_paid:
-        view |= {
-            "pay_index": row.pay_index,
-            "amount_received_msat": row.received_msat,
-            "paid_at": row.paid_at,
-            "payment_preimage": row.payment_preimage.hex(),
-        }
-    return view
-
-
-def payment_view(row: PaymentRow) -> dict[str, Any]:
-    """An entry of `listpays`."""
-    view: dict[str, Any] = {
-        "payment_hash": row.payment_hash.hex(),
-        "status": row.status.value,
-        "destination": row.payee.hex(),
-        "created_at": row.created_at,
-        "created_index": row.created_index,
-        "amount_msat": row.amount_msat,
-        "number_of_parts": row.attempts,
-        **{name: text for name, text in msgspec.structs.asdict(row.note).items() if text},
-    }
-    if row.status is Status.COMPLETE and row.payment_preimage is not None:
-        view |= {
-            "preimage": row.payment_preimage.hex(),
-            "amount_sent_msat": row.amount_msat + row.fee_msat,
-            "completed_at": row.ended_at,
-        }
-    return view

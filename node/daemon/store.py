@@ -196,6 +196,15 @@ class Store(Database):
         row = self.db.execute("select value from attempts where id = ?", (attempt_id,)).fetchone()
         return row[0] if row else None
 
+    def forget_attempts(self, attempt_ids: Iterable[int]) -> None:
+        self.db.executemany("delete from attempts where id = ?", [(each,) for each in attempt_ids])
+
+    def forget_payment(self, payment_hash: bytes) -> None:
+        self.db.execute("delete from payments where payment_hash = ?", (payment_hash,))
+
+    def forget_invoice(self, payment_hash: bytes) -> None:
+        self.db.execute("delete from invoices where payment_hash = ?", (payment_hash,))
+
     def values(self, table: str) -> Iterator[bytes]:
         for _, value in self.items(table):
             yield value

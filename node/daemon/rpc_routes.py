@@ -1,0 +1,203 @@
+"""Commands that look for routes, and send nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gossip.graph import Graph
+from gossip.routes import (
+    MAX_CLTV_BLOCKS,
+    AmountTooLarge,
+    CltvTooFar,
+    FeeTooHigh,
+    NoOutgoingCapacity,
+    NoRoute,
+    Route,
+    find_route,
+)
+from node.daemon.errand import Errand
+from node.daemon.node import Node
+from node.daemon.rpc_parameters import (
+    INVALID_PARAMETERS,
+    AmountMsat,
+    Array,
+    CommandFailed,
+    Integer,
+    NodeId,
+    Number,
+)
+from node.daemon.splitting import MOST_PARTS, Burden, split
+from wire import scid
+from wire.crypto.secp256k1 import Point
+from wire.units import Msat, msat
+
+NO_ROUTE = 205
+TOO_EXPENSIVE = 206
+NO_FUNDS = 215
+NO_CAPACITY = 220
+
+GETROUTE_FINAL_BLOCKS = 9
+MILLION = 1_000_000
+KNOWN_LAYERS = {"auto.localchans", "auto.sourcefree", "auto.no_mpp_support"}
+
+
+class RouteCommands:
+    """Routes."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def getroute(
+        self,
+        id: NodeId,
+        amount_msat: AmountMsat,
+        riskfactor: Number,  # noqa: ARG002
+        cltv: Integer = GETROUTE_FINAL_BLOCKS,
+        fromid: NodeId | None = None,
+        fuzzpercent: Number | None = None,  # noqa: ARG002
+        exclude: Array | None = None,
+        maxhops: Integer = 20,
+    ) -> dict[str, Any]:
+        """A route for an amount, as the graph has it; nothing is sent."""
+        edges, nodes = excluded(exclude or [])
+        try:
+            route = find_route(
+                self._node.graph,
+                fromid or self._node.node_id,
+                id,
+                max(1, amount_msat),
+                cltv,
+                max_cltv=MAX_CLTV_BLOCKS,
+                excluded=edges,
+                excluded_nodes=nodes,
+            )
+        except NoRoute as none:
+            raise CommandFailed(NO_ROUTE, f"Could not find a route: {none}") from None
+        if len(route.hops) > maxhops:
+            raise CommandFailed(NO_ROUTE, f"Could not find a route of at most {maxhops} hops")
+        return {"route": [_hop_view(route, at) for at in range(len(route.hops))]}
+
+    async def getroutes(
+        self,
+        source: NodeId,
+        destination: NodeId,
+        amount_msat: AmountMsat,
+        layers: Array,
+        maxfee_msat: AmountMsat,
+        final_cltv: Integer,
+        maxdelay: Integer = MAX_CLTV_BLOCKS,
+        maxparts: Integer = MOST_PARTS,
+    ) -> dict[str, Any]:
+        """Routes that together bring an amount, as the graph has them; nothing is sent."""
+        for layer in map(str, layers):
+            if layer not in KNOWN_LAYERS:
+                raise CommandFailed(INVALID_PARAMETERS, f"layers: unknown layer '{layer}'")
+        graph, errand = self._node.graph, Errand()
+        limits = self._node.payer.spendable() if "auto.localchans" in layers else None
+
+        def find(piece_msat: Msat, burden: Burden) -> Route:
+            return find_route(
+                graph,
+                source,
+                destination,
+                piece_msat,
+                final_cltv,
+                max_fee_msat=maxfee_msat - burden.fees_msat,
+                max_cltv=min(maxdelay, MAX_CLTV_BLOCKS),
+                excluded=errand.excluded(graph, piece_msat, burden),
+                local_limits=limits
+                and {name: most - burden.sent_msat.get(name, 0) for name, most in limits.items()},
+            )
+
+        try:
+            most_parts = 1 if "auto.no_mpp_support" in layers else min(maxparts, MOST_PARTS)
+            routes = split(find, Msat(max(1, amount_msat)), most_parts)
+        except NoRoute as none:
+            raise CommandFailed(_code(none), f"We could not find a usable set of paths: {none}") from None
+        chances = [_chance(graph, route) for route in routes]
+        together = 1.0
+        for chance in chances:
+            together *= chance
+        return {
+            "probability_ppm": int(MILLION * together),
+            "routes": [
+                _route_view(source, route, chance) for route, chance in zip(routes, chances, strict=True)
+            ],
+        }
+
+
+def _code(none: NoRoute) -> int:
+    """Core Lightning's number for why there is no route."""
+    if isinstance(none, FeeTooHigh | CltvTooFar):
+        return TOO_EXPENSIVE
+    if isinstance(none, AmountTooLarge):
+        return NO_CAPACITY
+    return NO_FUNDS if isinstance(none, NoOutgoingCapacity) else NO_ROUTE
+
+
+def excluded(exclude: Sequence[Any]) -> tuple[set[tuple[int, int]], set[Point]]:
+    """The directed channels SCID/DIRECTION and the nodes of a list.
+
+    Raises:
+        CommandFailed: something in it is neither.
+    """
+    edges: set[tuple[int, int]] = set()
+    nodes: set[Point] = set()
+    for text in map(str, exclude):
+        channel, slash, direction = text.partition("/")
+        try:
+            if slash:
+                edges.add((scid.parse(channel), int(direction)))
+            else:
+                nodes.add(Point(bytes.fromhex(text)))
+        except ValueError:
+            why = f"exclude: should be short_channel_id/direction or node_id: invalid token '{text}'"
+            raise CommandFailed(INVALID_PARAMETERS, why) from None
+    return edges, nodes
+
+
+def _hop_view(route: Route, at: int) -> dict[str, Any]:
+    hop = route.hops[at]
+    return {
+        "id": hop.node_id.hex(),
+        "channel": scid.text_of(hop.short_channel_id),
+        "direction": hop.direction,
+        "amount_msat": hop.amount_msat,
+        "delay": hop.cltv_blocks,
+        "style": "tlv",
+    }
+
+
+def _chance(graph: Graph, route: Route) -> float:
+    """How likely it is that every channel holds the amount on the right side, if any split is as likely."""
+    chance = 1.0
+    for hop in route.hops[1:]:
+        capacity_msat = msat(graph.channels[hop.short_channel_id].capacity_sat)
+        chance *= (capacity_msat + 1 - hop.amount_msat) / (capacity_msat + 1)
+    return chance
+
+
+def _route_view(source: Point, route: Route, chance: float) -> dict[str, Any]:
+    hops = route.hops
+    starts = [source, *(hop.node_id for hop in hops)]
+    # what its start is given for a channel; we take nothing for our own
+    before = [hops[0], *hops[:-1]]
+    return {
+        "probability_ppm": int(MILLION * chance),
+        "amount_msat": route.amount_msat,
+        "final_cltv": hops[-1].cltv_blocks,
+        "path": [
+            {
+                "short_channel_id_dir": f"{scid.text_of(hop.short_channel_id)}/{hop.direction}",
+                "node_id_in": start.hex(),
+                "node_id_out": hop.node_id.hex(),
+                "amount_in_msat": given.amount_msat,
+                "amount_out_msat": hop.amount_msat,
+                "cltv_in": given.cltv_blocks,
+                "cltv_out": hop.cltv_blocks,
+                "next_node_id": hop.node_id.hex(),
+                "amount_msat": given.amount_msat,
+                "delay": given.cltv_blocks,
+            }
+            for start, given, hop in zip(starts, before, hops, strict=False)
+        ],
+    }
