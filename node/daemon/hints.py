@@ -29,14 +29,15 @@ def route_hints(
         exposed: whether to name private channels, or which; None names them if no announced channel
             of ours can receive the amount.
     """
-    usable = [channel for channel in switch.channels.values() if channel.is_usable]
-    private = [channel for channel in usable if not channel.charter.is_announced]
+    channels = switch.channels.values()
     if exposed is None:
-        exposed = not any(_is_enough(channel, amount_msat) for channel in usable if channel not in private)
+        exposed = not any(_is_enough(channel, amount_msat) for channel in channels)
+    private = [channel for channel in channels if channel.is_usable and not channel.charter.is_announced]
     if not isinstance(exposed, bool):
-        private = [channel for channel in private if channel.short_channel_id in exposed]
+        names = set(exposed)
+        private = [channel for channel in private if names & {channel.short_channel_id, channel.graph_id}]
     elif not exposed:
-        return ()
+        private = []
     private.sort(key=receivable_msat, reverse=True)
     hops = (_hop(channel, graph) for channel in private)
     # b11-invoices.2
@@ -49,8 +50,8 @@ def _is_enough(channel: Channel, amount_msat: Msat | None) -> bool:
 
 def _hop(channel: Channel, graph: Graph) -> RouteHop | None:
     """What the peer asks for passing on to us, if it has told."""
-    name, peer_id = channel.short_channel_id, channel.charter.peer_id
-    known = graph.channels.get(name) if name is not None else None
+    name, peer_id = channel.hint_id, channel.charter.peer_id
+    known = graph.channels.get(channel.graph_id or 0)
     policy = graph.policy(known.short_channel_id, known.direction_from(peer_id)) if known else None
     if name is None or policy is None:
         return None

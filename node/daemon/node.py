@@ -23,7 +23,7 @@ from node.daemon.dialing import Proxy, open_stream
 from node.daemon.establish import best_type
 from node.daemon.fees import FeeKeeper
 from node.daemon.gossiper import Gossiper
-from node.daemon.hints import hints_in
+from node.daemon.hints import hints_in, route_hints
 from node.daemon.invoices import (
     DEFAULT_EXPIRY_SECONDS,
     DEFAULT_FINAL_DELTA_BLOCKS,
@@ -456,6 +456,8 @@ class Node:
             expiry_seconds,
             min_final_cltv_expiry_delta or self.config.final_delta_blocks,
         )
+        hints = route_hints(self.switch, self.graph, amount_msat)
+        row = msgspec.structs.replace(row, route_hints=hints) if hints else row
         return await self.switch.ask(lambda turn: self.switch.invoices.add(turn, row))
 
     def bolt11(self, row: InvoiceRow) -> str:

@@ -27,6 +27,26 @@ REQUIRED = {
     "status",
     "listpays": "payment_hash status destination created_at created_index completed_at bolt11 preimage "
     "amount_msat amount_sent_msat label",
+    "xpay": "payment_preimage failed_parts successful_parts amount_msat amount_sent_msat",
+    "attempt": "partid groupid state start_time amount_msat amount_sent_msat route end_time failure",
+    "failure": "id payment_hash groupid partid status amount_msat amount_sent_msat created_at destination "
+    "failcode failcodename erring_index erring_node erring_channel erring_direction raw_message",
+    "listsendpays": "created_index id groupid payment_hash status amount_msat amount_sent_msat destination "
+    "created_at partid",
+    "listsendpays failed": "created_index id groupid payment_hash status created_at message",
+    "sendpay": "id created_index payment_hash status created_at amount_sent_msat groupid partid destination",
+    "sendonion": "id created_index payment_hash status created_at amount_sent_msat",
+    "waitsendpay": "id created_index payment_hash status created_at completed_at amount_sent_msat "
+    "payment_preimage",
+    "createonion": "onion shared_secrets",
+    "getroutes": "probability_ppm routes",
+    "getroutes route": "probability_ppm amount_msat final_cltv path",
+    "getroutes path": "short_channel_id_dir amount_in_msat amount_out_msat node_id_in node_id_out cltv_in "
+    "cltv_out amount_msat next_node_id delay",
+    "delinvoice": "label payment_hash status created_index expires_at bolt11",
+    "holdinvoice": "id payment_hash invoice state min_cltv created_at htlcs",
+    "decode bolt11": "type valid currency created_at expiry payee min_final_cltv_expiry payment_hash "
+    "signature",
     "listpeers": "id connected num_channels features",
     "listpeerchannels": "peer_id peer_connected state opener features channel_type updates feerate "
     "short_channel_id direction channel_id funding_txid funding_outnum private funding to_us_msat total_msat "

@@ -3,8 +3,7 @@
 import json
 import socket
 import stat
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,53 +12,16 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.daemon.node import Node
-from node.daemon.rpc import Commands, NoJson, RpcServer, Splitter, filtered, short_name
+from node.daemon.rpc import NoJson, RpcServer, Splitter, filtered, short_name
 from node.daemon.rpc_client import NodeClient, NodeUnreachable
-from node.daemon.rpc_general import Identity
 from node.daemon.rpc_parameters import AmountMsat, CommandFailed, Kind
-from node.daemon.rpc_table import commands_of
-from tests.node.line import Network, line, network
+from tests.node.line import Network, network
 from tests.node.rpc_fields import check
+from tests.node.rpc_stage import Client, clients, commands_for
 from wire.bitcoin.address import script_of
 from wire.units import Sat
 
 STRANGER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-
-
-def commands_for(node: Node) -> Commands:
-    commands, _ = commands_of(node, Identity(node.config.directory, node.alias))
-    return commands
-
-
-class Client:
-    """Calls the commands of one node, through their bytes."""
-
-    def __init__(self, node: Node) -> None:
-        self.node, self._commands = node, commands_for(node)
-
-    async def reply(self, method: str, params: Any = None, **more: Any) -> dict[str, Any]:
-        asked = {"jsonrpc": "2.0", "id": "test:1", "method": method, "params": params or {}, **more}
-        raw = await self._commands.answer(json.dumps(asked).encode())
-        assert raw is not None
-        assert raw.endswith(b"}\n\n")
-        reply: dict[str, Any] = json.loads(raw)
-        assert (reply["jsonrpc"], reply["id"]) == ("2.0", "test:1")
-        return reply
-
-    async def call(self, method: str, **params: Any) -> Any:
-        reply = await self.reply(method, params)
-        assert "error" not in reply, reply
-        return reply["result"]
-
-    async def code(self, method: str, params: Any = None) -> int:
-        return int((await self.reply(method, params))["error"]["code"])
-
-
-@asynccontextmanager
-async def clients(directory: Path, names: str) -> AsyncIterator[tuple[Network, list[Client]]]:
-    async with line(directory, names) as net:
-        yield net, [Client(net[name]) for name in names.split()]
 
 
 # --- framing

@@ -7,7 +7,7 @@ import pytest
 from tests.node.line import line
 from tests.node.payer import SCRIPT
 from tests.node.rpc_fields import check
-from tests.node.test_rpc import Client
+from tests.node.rpc_stage import Client
 from wire.bitcoin.address import address_of
 from wire.bitcoin.tx import parse_transaction
 from wire.scid import text_of

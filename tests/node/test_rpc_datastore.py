@@ -7,7 +7,7 @@ import pytest
 
 from tests.node.line import network
 from tests.node.rpc_fields import check
-from tests.node.test_rpc import Client
+from tests.node.rpc_stage import Client
 
 
 async def test_values_are_kept_replaced_and_listed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.node.line import network
 from tests.node.rpc_fields import check
-from tests.node.test_rpc import Client
+from tests.node.rpc_stage import Client
 
 PEER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 

@@ -15,7 +15,8 @@ from node.daemon.rpc_table import commands_of
 from node.daemon.rpc_talk import from_zbase32, zbase32
 from tests.node.line import line, network
 from tests.node.rpc_fields import check
-from tests.node.test_rpc import Client, commands_for, connected
+from tests.node.rpc_stage import Client, commands_for
+from tests.node.test_rpc import connected
 
 
 async def test_a_ping_is_answered_with_as_many_bytes_as_it_asks_for(tmp_path: Path) -> None:

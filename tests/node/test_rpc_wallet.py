@@ -9,7 +9,7 @@ from embit.psbt import PSBT
 from tests.node.line import Network, network
 from tests.node.payer import SCRIPT
 from tests.node.rpc_fields import check
-from tests.node.test_rpc import Client
+from tests.node.rpc_stage import Client
 from wire.bitcoin.address import address_of, script_of
 from wire.bitcoin.tx import parse_transaction, txid_hex
 from wire.units import Sat
