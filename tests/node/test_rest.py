@@ -15,7 +15,7 @@ from node.daemon.rest import MOST_BODY_BYTES, rest_app
 from node.daemon.web import serve_web
 from tests.node.line import line, network
 from tests.node.processes import READY, RillNode
-from tests.node.test_rpc import Client, commands_for
+from tests.node.rpc_stage import Client, commands_for
 from wire.units import Msat
 
 

@@ -6,9 +6,9 @@ from htlc.backup import unseal
 from htlc.channel import Phase
 from tests.node.line import until
 from tests.node.rpc_fields import check
+from tests.node.rpc_stage import Client
 from tests.node.test_force_close import FEES_SAT, confirmed_sat, mine
 from tests.node.test_restoring import closed_by, pair
-from tests.node.test_rpc import Client
 
 
 async def test_backups_are_told_and_taken_in_by_commands(tmp_path: Path) -> None:
