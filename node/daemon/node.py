@@ -212,7 +212,7 @@ class Node:
                 for client in self.tower_clients:
                     nursery.start_soon(client.run)
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)
-                for transaction in self.store.broadcasts():
+                for transaction in self.store.waiting_broadcasts():
                     self.switch.to_broadcast.append((transaction,))
                 for node_id in self.caller.everyone() if config.is_reconnecting else ():
                     nursery.start_soon(self.caller.call_again, node_id)

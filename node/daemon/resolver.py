@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rill.resolver")
 
+STALLED = "your revoke_and_ack has not come, and an HTLC that waits for it is about to expire"
+
 
 class Resolver:
     """The resolutions of one node, and what they ask of it."""
@@ -105,7 +107,7 @@ class Resolver:
     def _take_back(self, turn: "Turn", channel: Channel, height: int) -> None:
         """What waits for our signature since long shall not have it; first the peer must forget it."""
         if channel.id in self._switch.live:
-            turn.warn(channel.charter.peer_id, channel.id, "your revoke_and_ack has not come for too long")
+            turn.warn(channel.charter.peer_id, channel.id, STALLED)
         else:
             turn.take(offered_again(channel, height, self._switch.house.most_dust_exposure_msat))
 

@@ -26,7 +26,8 @@ create table if not exists past_htlcs(channel_id blob, side integer, id integer,
     cltv_expiry integer not null, primary key(channel_id, side, id)) without rowid;
 create table if not exists resolutions(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists closing_wishes(channel_id blob primary key, value blob not null) without rowid;
-create table if not exists broadcasts(txid blob primary key, raw blob not null) without rowid;
+create table if not exists broadcasts(txid blob primary key, raw blob not null, settled integer)
+    without rowid;
 create table if not exists invoices(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists attempts(id integer primary key, value blob not null);
@@ -177,12 +178,27 @@ class Store(Database):
         self.db.execute("delete from past_htlcs where channel_id = ?", (channel_id,))
 
     def put_broadcast(self, transaction: Transaction) -> None:
-        """Remember what we gave to the chain until it is buried, to give it again after a restart."""
+        """Remember what we gave to the chain until it is irrevocable, to give it again."""
         row = (transaction.txid, transaction.serialize())
-        self.db.execute("insert or ignore into broadcasts values(?, ?)", row)
+        self.db.execute("insert or ignore into broadcasts values(?, ?, null)", row)
 
     def broadcasts(self) -> list[Transaction]:
         return [parse_transaction(row[0]) for row in self.db.execute("select raw from broadcasts")]
+
+    def waiting_broadcasts(self) -> list[Transaction]:
+        """Those that no block has settled: neither they nor what spends the same is in one."""
+        rows = self.db.execute("select raw from broadcasts where settled is null")
+        return [parse_transaction(row[0]) for row in rows]
+
+    def settle_broadcast(self, txid: bytes, height: int) -> None:
+        self.db.execute("update broadcasts set settled = ? where txid = ?", (height, txid))
+
+    def unsettle_broadcasts(self, height: int) -> None:
+        self.db.execute("update broadcasts set settled = null where settled >= ?", (height,))
+
+    def forget_broadcasts(self, height: int) -> None:
+        """Forget those that a block of this height, or one below, has settled."""
+        self.db.execute("delete from broadcasts where settled <= ?", (height,))
 
     def forget_broadcast(self, txid: bytes) -> None:
         self.db.execute("delete from broadcasts where txid = ?", (txid,))

@@ -19,6 +19,7 @@ from node.chain.interface import (
     Rejected,
     Tip,
 )
+from node.daemon import rebroadcast
 from node.daemon.backup import BIRTHDAY
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
@@ -147,6 +148,7 @@ class Watcher:
         # processing.2; so many blocks later no reorganisation makes its expiry one to come
         turn.write(lambda: switch.store.forget_onions(block.height - BURIED_BLOCKS))
         switch.resolver.connect(turn, block, is_tip=block.height >= self._tip_height)
+        rebroadcast.connect(turn, block, is_tip=block.height >= self._tip_height)
         for channel in live:
             self._deepen(turn, turn.channel(channel.id) or channel)
 
@@ -155,6 +157,7 @@ class Watcher:
         switch.height = block.height - 1
         switch.wallet.undo_block(block.height)
         switch.resolver.disconnect(turn, block.height)
+        rebroadcast.disconnect(turn, block.height)
         for channel in turn.all_channels():
             if channel.short_channel_id is not None and parts(channel.short_channel_id)[0] == block.height:
                 turn.take(steps.mined(channel, None))

@@ -159,7 +159,7 @@ class PlainNode:
             self.ask(lambda turn: self.watcher._begin(turn, tip))
         assert self.watcher._followed is not None, "it follows from now on"
         self.follower = chain.follow(self.watcher._followed.height + 1, self.watcher._followed.block_hash)
-        self.switch.to_broadcast.extend((transaction,) for transaction in self.store.broadcasts())
+        self.switch.to_broadcast.extend((transaction,) for transaction in self.store.waiting_broadcasts())
         for callback in self.on_start:
             callback(self)
         self.turn()

@@ -37,6 +37,8 @@ COINS_SAT = (400_000, 400_000, 400_000, 400_000)
 CAPACITIES_SAT = (100_000, 1_000_000, 10_000_000)
 FEERATES_PER_KW = (253, 500, 1000, 2500)
 MOST_LAG_BLOCKS = 3
+# in most lives time passes slowly, in some HTLCs expire
+PACES_BLOCKS = (*[(1, 1, 1, 2, 6)] * 3, (1, 6, 12, 24))
 
 
 class Failures(logging.Handler):
@@ -72,6 +74,7 @@ class Scene:
             for node in self.nodes:
                 node.features = node.features.without(SIMPLE_CLOSE)
         self.trouble = random.choice((0, 1, 1, 2))
+        self.pace_blocks = random.choice(PACES_BLOCKS)
         self.next_number = 0
         # payer, payee, invoice, amount and number of parts that are still to be sent
         self.parts: list[tuple[PlainNode, PlainNode, InvoiceRow, int, int]] = []
@@ -316,7 +319,7 @@ class Scene:
     # --- the chain
 
     def mine(self) -> None:
-        count = self.random.choice((1, 1, 1, 2, 6))
+        count = self.random.choice(self.pace_blocks)
         self.say(f"{count} blocks")
         for _ in range(count):
             self.line.chain.regtest.mine(1, self.line.chain.faucet.script)
@@ -333,10 +336,14 @@ class Scene:
     def reorganise(self) -> None:
         depth = self.random.randrange(1, DEEPEST_REORGANISATION + 1)
         is_empty = self.random.random() < 0.3
+        is_forgetful = is_empty and self.random.random() < 0.5
         self.say(f"{depth} blocks are replaced" + (", and nothing confirms" if is_empty else ""))
         self.counts["reorganisations"] += 1
         chain = self.line.chain
         chain.regtest.reorganise(depth, chain.faucet.script, () if is_empty else None)
+        if is_forgetful:
+            self.say("the mempool forgets everything")
+            chain.regtest.mempool.clear()
         for node in self.nodes:
             node.follow()
 
