@@ -140,6 +140,16 @@ class Network:
         for other in self.nodes.values():
             await until(lambda peers=other.switch.peers: gone.node_id not in peers)  # type: ignore[misc]
 
+    async def part(self, a: str, b: str) -> None:
+        """End the connection of two nodes; neither calls the other again by itself."""
+        for name in (a, b):
+            self[name].config = msgspec.structs.replace(self[name].config, is_reconnecting=False)
+        for name, other in ((a, b), (b, a)):
+            await self[name].disconnect(self[other].node_id)
+        first, second = self[a], self[b]
+        await until(lambda: second.node_id not in first.switch.peers)
+        await until(lambda: first.node_id not in second.switch.peers)
+
     async def connect(self, a: str, b: str) -> None:
         """Be connected, on both sides."""
         await self[a].connect(self[b].node_id, HOST, self[b].port)

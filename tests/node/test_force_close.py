@@ -92,7 +92,7 @@ async def test_an_htlc_that_nobody_answers_for_is_taken_back_and_failed_upstream
         payment_hash = await start_paying(net, net._nursery, "alice", "carol")
         await held.wait_for(1)
         [htlc] = net.channel("bob", "carol").htlcs.local.values()
-        await net["bob"].disconnect(net["carol"].node_id)
+        await net.part("bob", "carol")
         [upstream] = net.channel("alice", "bob").htlcs.local.values()
         height = (await net.chain.tip()).height
         await mine(net, htlc.cltv_expiry + 2 - height)
@@ -117,7 +117,7 @@ async def test_a_preimage_from_the_chain_pays_the_node_upstream(
         payment_hash = await start_paying(net, net._nursery, "alice", "carol")
         await held.wait_for(1)
         [htlc] = net.channel("bob", "carol").htlcs.local.values()
-        await net["carol"].disconnect(net["bob"].node_id)
+        await net.part("carol", "bob")
         await held.release()
         height = (await net.chain.tip()).height
         # Carol goes to chain while she is sure to be in time

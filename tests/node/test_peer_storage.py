@@ -81,8 +81,7 @@ async def test_a_backup_is_given_back_before_a_channel_is_taken_up(
             send(peer, message)
 
         kept = kept_for(net["bob"], net["alice"])
-        await net["alice"].disconnect(net["bob"].node_id)
-        await until(lambda: not net["bob"].switch.peers)
+        await net.part("alice", "bob")
         monkeypatch.setattr(Peer, "send", recorded)
         await net.connect("alice", "bob")
         await until(lambda: any(isinstance(message, ChannelReestablish) for message in said))
@@ -131,8 +130,7 @@ async def test_what_a_peer_gives_back_changes_nothing_that_is_known(tmp_path: Pa
             "empty": b"",
         }[returned]
         before, number = alice.channels(), alice.backup.latest.number
-        await alice.disconnect(bob.node_id)
-        await until(lambda: not bob.switch.peers)
+        await net.part("alice", "bob")
         with bob.store.transaction():
             bob.storer._kept.put(alice.node_id, blob)
         await net.connect("alice", "bob")

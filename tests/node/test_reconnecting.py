@@ -24,8 +24,7 @@ from wire.scid import parts
 @bolt("reestablish.1")
 async def test_nothing_is_heard_of_a_channel_before_it_is_taken_up(tmp_path: Path) -> None:
     async with line(tmp_path, "alice bob") as net:
-        await net["alice"].disconnect(net["bob"].node_id)
-        await until(lambda: not net["bob"].switch.peers)
+        await net.part("alice", "bob")
         silent(net["alice"], ChannelReestablish)
         await net.connect("alice", "bob")
         before = net.channel("bob", "alice")
