@@ -6,6 +6,7 @@ channel on the chain; its blob is of one message's size, and only the latest is 
 """
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from htlc.backup import BadBackup, unseal
 from htlc.channel import Channel, Phase
 from node.chain.interface import BlockConnected
 from node.daemon.backup import BackupFile
-from node.daemon.peer import Peer, PeerGone
+from node.daemon.peer import Peer
 from node.daemon.restoring import Restorer
 from node.daemon.store import Store
 from node.daemon.switch import Switch
@@ -45,6 +46,7 @@ class PeerStorer:
         self._kept = _Kept(switch.store)
         self._is_offered = features.has(PROVIDE_STORAGE)
         self._holding: dict[bytes, int] = {}  # by peer: the number of our backup that it has
+        self._waiting: dict[bytes, bytes] = {}  # what peers gave us, and is not written yet
         self._wake = trio.Event()
         self._is_sweeping = True
         file.on_written.append(lambda: self._wake.set())
@@ -55,27 +57,28 @@ class PeerStorer:
     def peer_up(self, peer: Peer) -> None:
         """A connection is up, and nothing but init has been said on it."""
         self._holding.pop(peer.node_id, None)
-        blob = self._kept.blob_of(peer.node_id)
+        blob = self._waiting.get(peer.node_id)
+        blob = self._kept.blob_of(peer.node_id) if blob is None else blob
         if blob is not None:
             # peer-storage.2
             peer.send(PeerStorageRetrieval(blob))
 
     async def receive(self, peer: Peer, message: Given) -> None:
-        """A peer's blob, or ours; what it means is durable when this returns, and nothing is read before."""
-        if isinstance(message, PeerStorage):
-            if self._is_offered:
-                await self._switch.ask(lambda turn: self._keep(turn, peer.node_id, message.blob))
-        else:
+        """A peer's blob, or ours: what ours tells is durable before anything else of the peer is read."""
+        if isinstance(message, PeerStorageRetrieval):
             await self._receive_ours(peer, message.blob)
+        elif self._is_offered and _has_channel(self._switch.channels.values(), peer.node_id):
+            # peer-storage.1
+            self._waiting[peer.node_id] = message.blob
+            self._wake.set()
 
     # --- theirs
 
-    def _keep(self, turn: Turn, node_id: bytes, blob: bytes) -> None:
-        # peer-storage.1
-        if not _has_channel(turn, node_id):
-            log.info("a peer without a channel stores nothing here", extra={"peer": node_id.hex()})
-            return
-        turn.writes_once[b"peer_storage" + node_id] = partial(self._kept.put, node_id, blob)
+    def _keep(self, turn: Turn) -> None:
+        """Write what came since the last time: a peer that sends much costs one write a second."""
+        for node_id, blob in self._waiting.items():
+            turn.write(partial(self._kept.put, node_id, blob))
+        self._waiting = {}
 
     def note_block(self, block: BlockConnected) -> None:
         """Now and then, look whose channels have all been closed for long."""
@@ -86,7 +89,7 @@ class PeerStorer:
     def _sweep(self, turn: Turn) -> None:
         height = turn.switch.height
         for node_id, alone_since in self._kept.all():
-            since = None if _has_channel(turn, node_id) else alone_since or height
+            since = None if _has_channel(turn.all_channels(), node_id) else alone_since or height
             if since is not None and height >= since + KEPT_BLOCKS:
                 turn.write(partial(self._kept.forget, node_id))
             elif since != alone_since:
@@ -127,24 +130,20 @@ class PeerStorer:
             await self._wake.wait()
             await trio.sleep(GATHERING_SECONDS)
             self._wake = trio.Event()
+            if self._waiting:
+                await self._switch.ask(self._keep)
             if self._is_sweeping:
                 self._is_sweeping = False
                 await self._switch.ask(self._sweep)
             lacking = {c.charter.peer_id for c in self._switch.channels.values() if self._lacks(c)}
             if lacking:
-                await self._give(lacking)
+                self._give(lacking)
 
-    async def _give(self, peer_ids: set[bytes]) -> None:
+    def _give(self, peer_ids: set[bytes]) -> None:
         number, raw = self._file.latest.number, encode(PeerStorage(self._file.sealed_for_peers()))
         for peer_id in peer_ids:
-            peer = self._switch.peers.get(peer_id)
-            if peer is None:
-                continue
+            self._switch.peers[peer_id].send_raw(raw)
             self._holding[peer_id] = number
-            try:
-                await peer.send_bulk(raw)
-            except PeerGone:
-                self._holding.pop(peer_id, None)
 
 
 class _Kept:
@@ -177,8 +176,8 @@ class _Kept:
         self._db.execute("delete from peer_storage where node_id = ?", (node_id,))
 
 
-def _has_channel(turn: Turn, node_id: bytes) -> bool:
-    return any(_is_funded(c) for c in turn.all_channels() if c.charter.peer_id == node_id)
+def _has_channel(channels: Iterable[Channel], node_id: bytes) -> bool:
+    return any(_is_funded(c) for c in channels if c.charter.peer_id == node_id)
 
 
 def _is_funded(channel: Channel) -> bool:
