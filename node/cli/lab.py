@@ -1,5 +1,6 @@
 """`rill lab`: experiments on networks of one's own."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,3 +32,21 @@ is 0 only if no payment is stuck and no satoshi is missing.
     from node.cli.lab_chaos import show_chaos
 
     raise typer.Exit(show_chaos(seed, minutes, nodes, as_json=as_json))
+
+
+@lab.command()
+def graph(
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same network.")] = 1,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The network to be like. Without it, mainnet on 2026-02-03."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it there, as a table of edges (CSV).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+) -> None:
+    """Make a network with the figures of a real one, and show how well it fits."""
+    from node.cli.lab_graph import show_graph
+
+    raise typer.Exit(show_graph(seed, like, out, as_json=as_json))

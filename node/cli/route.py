@@ -11,13 +11,14 @@ def route(
     target: Annotated[str, typer.Argument(metavar="TO", help="The payee.")],
     amount_msat: Annotated[int, typer.Argument(metavar="MSAT", help="What shall arrive.")],
     graph: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             metavar="FILE",
             help="A network: a table of edges (CSV), Core Lightning's listchannels (a second --graph: its "
-            "listnodes), or LND's describegraph; also packed with xz or gzip.",
+            "listnodes), or LND's describegraph; also packed with xz or gzip. Without it, a network like "
+            "mainnet from seed 1.",
         ),
-    ],
+    ] = None,
     cheapest: Annotated[
         bool, typer.Option("--cheapest", help="Least fees alone: time lock and length cost nothing.")
     ] = False,
@@ -43,9 +44,9 @@ the hop asks for; the payer's own channel costs neither fee nor time. The exit c
         raise typer.BadParameter(f"{amount_msat} msat is no amount that can be paid")
     if final_cltv < 0 or max_cltv < 0 or (max_fee_msat is not None and max_fee_msat < 0):
         raise typer.BadParameter("a limit cannot be negative")
-    if len(graph) > 2:
+    if len(graph or ()) > 2:
         raise typer.BadParameter("--graph can be given twice: listchannels, then listnodes")
     from node.cli.route_view import Asked, show_route
 
-    asked = Asked(graph, source, target, amount_msat, cheapest, max_fee_msat, max_cltv, final_cltv)
+    asked = Asked(graph or [], source, target, amount_msat, cheapest, max_fee_msat, max_cltv, final_cltv)
     raise typer.Exit(show_route(asked, explain=explain, as_json=as_json))

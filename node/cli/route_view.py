@@ -12,11 +12,13 @@ from rich.table import Table
 from gossip.compact import CompactGraph, UnknownNode
 from gossip.explain import HopCost, Question, Refusal, hop_costs, next_best, why_not
 from gossip.search import Limits, Way
+from node.lab.generator import generate
 from node.lab.graphs import BadGraphFile, read_graph
 from wire.scid import text_of
 
 FAILED, USAGE = 1, 2
 MOST_OBSTACLES = 10
+DEFAULT_SEED = 1
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ class Asked(msgspec.Struct, frozen=True):
 def show_route(asked: Asked, *, explain: bool, as_json: bool) -> int:
     """Search and print; return the exit code."""
     try:
-        question = asked.of(graph := read_graph(asked.paths))
+        question = asked.of(graph := read_graph(asked.paths) if asked.paths else generate(DEFAULT_SEED))
     except (BadGraphFile, UnknownNode) as wrong:
         typer.echo(f"rill: {wrong}", err=True)
         return USAGE
@@ -119,6 +121,8 @@ def _tell(question: Question, way: Way, costs: tuple[HopCost, ...] | None, secon
     console.print(_table(graph, way, costs))
     locked = f"{way.cltv_blocks[0]} blocks locked at most"
     console.print(f"{way.fee_msat:,} msat in fees, {locked}, found in {seconds * 1e3:.1f} ms")
+    if graph.one_sided:
+        console.print(f"{graph.one_sided:,} channels have a policy one way only; the other is never used")
     if costs is None:
         return
     best = next_best(costs)
