@@ -104,6 +104,8 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     channel_type: bytes
     is_announced: bool
     upfront_shutdown_script: bytes = b""  # instead of the house's
+    minimum_depth_blocks: int | None = None  # how deep we want it, instead of what the peer says
+    channel_reserve_sat: Sat | None = None  # what the peer shall keep, instead of the house's
 
 
 class AwaitingAccept(msgspec.Struct, frozen=True, gc=False):
@@ -112,6 +114,7 @@ class AwaitingAccept(msgspec.Struct, frozen=True, gc=False):
     house: House
     negotiated: Negotiated
     proposal: OpenChannel
+    minimum_depth_blocks: int | None = None
 
 
 class Agreed(msgspec.Struct, frozen=True, gc=False):
@@ -153,6 +156,10 @@ def propose(
         UnacceptableOpening: our user wished for what the peer must refuse.
     """
     terms, basepoints = house.terms(wish.funding_sat), secrets.basepoints()
+    if wish.channel_reserve_sat is not None:
+        # open_channel.3
+        reserve_sat = Sat(max(wish.channel_reserve_sat, terms.dust_limit_sat))
+        terms = msgspec.structs.replace(terms, channel_reserve_sat=reserve_sat)
     proposal = OpenChannel(
         chain_hash=house.chain_hash,
         temporary_channel_id=temporary_channel_id,
@@ -175,7 +182,8 @@ def propose(
         )
     _check_money(proposal, negotiated)
     _check_type(proposal, negotiated)
-    return AwaitingAccept(peer_id, key_index, house, negotiated, proposal), proposal
+    stage = AwaitingAccept(peer_id, key_index, house, negotiated, proposal, wish.minimum_depth_blocks)
+    return stage, proposal
 
 
 def accept(
@@ -452,7 +460,7 @@ def _charter(stage: AwaitingAccept | AwaitingCreated, answer: AcceptChannel, out
         is_announced=bool(proposal.channel_flags & ANNOUNCE_CHANNEL),
         funding_outpoint=outpoint,
         funding_sat=proposal.funding_satoshis,
-        minimum_depth_blocks=answer.minimum_depth,
+        minimum_depth_blocks=_depth_blocks(stage, answer),
         terms=Dual(_terms_of(ours), _terms_of(theirs)),
         basepoints=Dual(_basepoints_of(ours), _basepoints_of(theirs)),
         upfront_shutdown_scripts=Dual(
@@ -460,6 +468,14 @@ def _charter(stage: AwaitingAccept | AwaitingCreated, answer: AcceptChannel, out
             _promise(theirs.upfront_shutdown_script or b"", stage.negotiated),
         ),
     )
+
+
+def _depth_blocks(stage: AwaitingAccept | AwaitingCreated, answer: AcceptChannel) -> int:
+    """How deep the funding must be before we say that the channel is ready."""
+    ours = stage.minimum_depth_blocks if isinstance(stage, AwaitingAccept) else None
+    is_trusted = answer.minimum_depth == 0
+    # accept_channel.2: unconfirmed only if the peer said so
+    return answer.minimum_depth if ours is None or is_trusted else max(1, ours)
 
 
 def _channel(charter: Charter, proposal: OpenChannel, remote_point: Point) -> Channel:

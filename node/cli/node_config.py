@@ -13,7 +13,7 @@ from node.daemon.dialing import Proxy
 from node.daemon.invoices import DEFAULT_FINAL_DELTA_BLOCKS
 from node.daemon.node import NodeConfig
 from node.daemon.reconnect import Address
-from node.daemon.rpc_general import DEFAULT_PORTS
+from node.daemon.rpc_peers import DEFAULT_PORTS
 from node.daemon.signer import ForcedKeys
 from wire import node_address
 from wire.codec import DecodeError

@@ -1,7 +1,7 @@
 """Opening channels: carrying the stages of `htlc.opening` between peers, wallet and chain."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +13,7 @@ from htlc.errors import FailChannel, UnacceptableOpening, Warn
 from htlc.keys import ChannelSecrets
 from htlc.opening import Agreed, AwaitingAccept, AwaitingCreated, AwaitingSigned, Negotiated, Wish
 from node.daemon.peer import Peer
-from node.daemon.wallet import FundedTransaction, InsufficientFunds
+from node.daemon.wallet import ANY_COINS, FundedTransaction, InsufficientFunds, Means
 from wire.bitcoin.tx import OutPoint, TxOut
 from wire.codec import Message
 from wire.features import (
@@ -42,28 +42,47 @@ WENT_AWAY = "the peer went away"
 class OpeningFailed(Exception):
     """The channel that our user wanted did not come to be."""
 
-    def __init__(self, why: str) -> None:
-        self.why = why
+    def __init__(self, why: str, peer_id: bytes = b"") -> None:
+        self.why, self.peer_id = why, peer_id
         super().__init__(f"the channel was not opened: {why}")
+
+
+class Funding:
+    """One transaction that pays for one channel, or for several that come to be together."""
+
+    def __init__(self, feerate_per_kw: int, means: Means = ANY_COINS) -> None:
+        self.feerate_per_kw, self.means = feerate_per_kw, means
+        self.openings: list[Opening] = []
+        self.funded: FundedTransaction | None = None
+
+    @property
+    def are_all_agreed(self) -> bool:
+        """Whether every peer has accepted."""
+        return all(each.agreed is not None for each in self.openings)
+
+    @property
+    def are_all_signed(self) -> bool:
+        """Whether every peer has given us a way out."""
+        return all(each.channel is not None for each in self.openings)
 
 
 class Opening:
     """One channel that our user waits for."""
 
-    def __init__(self, feerate_per_kw: int) -> None:
-        self.feerate_per_kw = feerate_per_kw
+    def __init__(self, feerate_per_kw: int, funding: Funding | None = None) -> None:
+        self.funding = funding or Funding(feerate_per_kw)
+        self.funding.openings.append(self)
         self.temporary_id = secrets.token_bytes(32)
         self.done = trio.Event()
-        self.channel: Channel | None = None
+        self.agreed: Agreed | None = None
+        self.channel: Channel | None = None  # signed, but not yet known to anybody
         self.error: Exception | None = None
-        self.funding: FundedTransaction | None = None
 
     def fail(self, error: Exception) -> None:
         self.error = error
         self.done.set()
 
-    def succeed(self, channel: Channel) -> None:
-        self.channel = channel
+    def succeed(self) -> None:
         self.done.set()
 
 
@@ -78,7 +97,9 @@ class Establishment:
         raw = switch.store.meta("next_key_index")
         self._next_key_index = int.from_bytes(raw, "big") if raw else 0
 
-    async def open(self, peer: Peer, wish: Wish, funding_feerate_per_kw: int) -> Channel:
+    async def open(
+        self, peer: Peer, wish: Wish, funding_feerate_per_kw: int, means: Means = ANY_COINS
+    ) -> Channel:
         """Open a channel; returns when its funding transaction may be broadcast.
 
         Raises:
@@ -86,25 +107,45 @@ class Establishment:
             UnacceptableOpening: our wish breaks a rule.
             InsufficientFunds: the wallet cannot pay for it.
         """
-        attempt = Opening(funding_feerate_per_kw)
-        await self._switch.ask(self.proposing(peer, wish, attempt))
-        await attempt.done.wait()
-        if attempt.error is not None:
-            raise attempt.error
-        assert attempt.channel is not None, "an opening that has not failed has a channel"
-        return attempt.channel
+        [channel] = await self.open_together([(peer, wish)], Funding(funding_feerate_per_kw, means))
+        return channel
+
+    async def open_together(self, wishes: Sequence[tuple[Peer, Wish]], funding: Funding) -> list[Channel]:
+        """Open channels that one transaction pays for: all of them, or none.
+
+        Raises:
+            OpeningFailed, UnacceptableOpening, InsufficientFunds: as `open`, from the first that failed.
+        """
+        attempts = [Opening(funding.feerate_per_kw, funding) for _ in wishes]
+        for (peer, wish), attempt in zip(wishes, attempts, strict=True):
+            try:
+                await self._switch.ask(self.proposing(peer, wish, attempt))
+            except Exception as error:
+                self._abandon(funding, error)
+                raise
+        for attempt in attempts:
+            await attempt.done.wait()
+        for attempt in attempts:
+            if attempt.error is not None:
+                raise attempt.error
+        channels = [attempt.channel for attempt in attempts if attempt.channel is not None]
+        assert len(channels) == len(attempts), "an opening that has not failed has a channel"
+        return channels
 
     def proposing(self, peer: Peer, wish: Wish, attempt: Opening) -> Callable[["Turn"], None]:
         """What a turn does to begin an opening."""
 
         def act(turn: "Turn") -> None:
             if self._switch.peers.get(peer.node_id) is not peer:
-                raise OpeningFailed(WENT_AWAY)
+                raise OpeningFailed(WENT_AWAY, peer.node_id)
             index = self._new_key_index(turn)
             keys = self._switch.signer.channel_secrets(index)
             stage, proposal = opening.propose(
                 self._switch.house, _negotiated(peer), wish, peer.node_id, index, keys, attempt.temporary_id
             )
+            if attempt.done.is_set():
+                # another of its transaction has failed meanwhile
+                return
             self._stages[peer.node_id, attempt.temporary_id] = stage, attempt
             turn.send(peer.node_id, proposal)
 
@@ -139,7 +180,8 @@ class Establishment:
             # error-warning.2: before the real id exists an error names the temporary one
             channel_id = message.channel_id if isinstance(message, FundingSigned) else _temporary_id(message)
             turn.send(peer.node_id, Error(channel_id, said(str(broken))))
-            failure = broken if isinstance(broken, InsufficientFunds) else OpeningFailed(str(broken))
+            is_ours = isinstance(broken, InsufficientFunds)
+            failure = broken if is_ours else OpeningFailed(str(broken), peer.node_id)
             self._fail(turn, peer.node_id, channel_id, failure)
 
     def _receive_open(self, turn: "Turn", peer: Peer, message: OpenChannel) -> None:
@@ -161,21 +203,28 @@ class Establishment:
         stage, attempt = self._stages.get((peer.node_id, message.temporary_channel_id), (None, None))
         if not isinstance(stage, AwaitingAccept) or attempt is None:
             return
-        agreed = opening.receive_accept(stage, message)
-        outpoint = self._fund(turn, agreed, attempt)
-        keys = self._switch.signer.channel_secrets(stage.key_index)
-        signing, created = opening.fund(agreed, outpoint, keys)
-        del self._stages[peer.node_id, message.temporary_channel_id]
-        self._signing[peer.node_id, signing.channel.id] = signing, attempt
-        turn.send(peer.node_id, created)
+        attempt.agreed = opening.receive_accept(stage, message)
+        if attempt.funding.are_all_agreed:
+            self._fund(turn, attempt.funding)
 
-    def _fund(self, turn: "Turn", agreed: Agreed, attempt: Opening) -> OutPoint:
-        output = TxOut(agreed.stage.proposal.funding_satoshis, agreed.funding_output_script)
+    def _fund(self, turn: "Turn", funding: Funding) -> None:
+        """Make the transaction, and name its output to each peer."""
+        agreed = [each.agreed for each in funding.openings if each.agreed is not None]
+        outputs = [TxOut(each.stage.proposal.funding_satoshis, each.funding_output_script) for each in agreed]
+        outpoints = self._pay(turn, funding, outputs)
+        for attempt, each, outpoint in zip(funding.openings, agreed, outpoints, strict=True):
+            stage = each.stage
+            keys = self._switch.signer.channel_secrets(stage.key_index)
+            signing, created = opening.fund(each, outpoint, keys)
+            del self._stages[stage.peer_id, attempt.temporary_id]
+            self._signing[stage.peer_id, signing.channel.id] = signing, attempt
+            turn.send(stage.peer_id, created)
+
+    def _pay(self, turn: "Turn", funding: Funding, outputs: Sequence[TxOut]) -> list[OutPoint]:
         wallet, store = self._switch.wallet, self._switch.store
-        funded = wallet.fund((output,), attempt.feerate_per_kw)
+        funding.funded = wallet.fund(outputs, funding.feerate_per_kw, means=funding.means)
         turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
-        attempt.funding = funded
-        return funded.transaction.outpoint(funded.transaction.outputs.index(output))
+        return [funding.funded.transaction.outpoint(index) for index in range(len(outputs))]
 
     def _receive_created(self, turn: "Turn", peer: Peer, message: FundingCreated) -> None:
         key = peer.node_id, message.temporary_channel_id
@@ -199,16 +248,27 @@ class Establishment:
         if stage is None or attempt is None:
             return
         keys = self._switch.signer.channel_secrets(stage.channel.charter.key_index)
-        channel = opening.receive_signed(stage, message, keys)
-        del self._signing[peer.node_id, message.channel_id]
-        assert attempt.funding is not None, "funding_created came after the transaction was made"
-        turn.put(msgspec.structs.replace(channel, known_since=self._switch.height))
-        self._switch.live.add(channel.id)
-        self._switch.wallet.add(attempt.funding.transaction)
+        attempt.channel = opening.receive_signed(stage, message, keys)
+        # it is kept until all have signed: if one does not, none of them comes to be
+        if attempt.funding.are_all_signed:
+            self._complete(turn, attempt.funding)
+
+    def _complete(self, turn: "Turn", funding: Funding) -> None:
+        """Every channel has its way out: from here on we remember them, and may pay."""
+        assert funding.funded is not None, "funding_created came after the transaction was made"
+        for attempt in funding.openings:
+            assert attempt.channel is not None, "all have signed"
+            channel = msgspec.structs.replace(attempt.channel, known_since=self._switch.height)
+            del self._signing[channel.charter.peer_id, channel.id]
+            turn.put(channel)
+            self._switch.live.add(channel.id)
+            keys = self._switch.signer.channel_secrets(channel.charter.key_index)
+            self._use_at_once(turn, channel, keys)
+        self._switch.wallet.add(funding.funded.transaction)
         turn.writes_once[b"wallet"] = lambda: self._switch.wallet.save(self._switch.store.db)
-        turn.broadcast(attempt.funding.transaction)
-        self._use_at_once(turn, channel, keys)
-        turn.then(lambda: attempt.succeed(channel))
+        turn.broadcast(funding.funded.transaction)
+        for attempt in funding.openings:
+            turn.then(attempt.succeed)
 
     @staticmethod
     def _use_at_once(turn: "Turn", channel: Channel, keys: ChannelSecrets) -> None:
@@ -227,7 +287,7 @@ class Establishment:
                 # error-warning.2: until the peer has signed it names the channel by its temporary id
                 names.append(self._signing[key][1].temporary_id)
             if channel_id in names:
-                self._fail(turn, *key, OpeningFailed(f"the peer says: {why}"))
+                self._fail(turn, *key, OpeningFailed(f"the peer says: {why}", peer_id))
 
     def _keys_of(self, peer_id: bytes) -> list[tuple[bytes, bytes]]:
         return [key for key in (*self._stages, *self._signing) if key[0] == peer_id]
@@ -235,7 +295,7 @@ class Establishment:
     def forget(self, peer_id: bytes) -> None:
         """The connection is down: nothing that was not signed yet survives it."""
         for key in self._keys_of(peer_id):
-            self._give_up(*key, OpeningFailed(WENT_AWAY))
+            self._give_up(*key, OpeningFailed(WENT_AWAY, peer_id))
 
     def _fail(self, turn: "Turn", peer_id: bytes, channel_id: bytes, error: Exception) -> None:
         turn.then(lambda: self._give_up(peer_id, channel_id, error))
@@ -245,8 +305,20 @@ class Establishment:
         _, signing = self._signing.pop((peer_id, channel_id), (None, None))
         for attempt in (waiting, signing):
             if attempt is not None:
-                if attempt.funding is not None:
-                    self._switch.wallet.release(attempt.funding)
+                self._abandon(attempt.funding, error)
+
+    def _abandon(self, funding: Funding, error: Exception) -> None:
+        """None of the channels of a transaction comes to be."""
+        if funding.funded is not None:
+            self._switch.wallet.release(funding.funded)
+        for table in (self._stages, self._signing):
+            for key in [key for key, (_, attempt) in table.items() if attempt in funding.openings]:
+                del table[key]
+                peer = self._switch.peers.get(key[0])
+                if peer is not None:
+                    peer.send(Error(key[1], b"another channel of the same transaction has failed"))
+        for attempt in funding.openings:
+            if not attempt.done.is_set():
                 attempt.fail(error)
 
 

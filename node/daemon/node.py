@@ -323,7 +323,12 @@ class Node:
             peer.was_dismissed = True
             peer.close("our user wished it")
 
-    def _peer(self, node_id: Point) -> Peer:
+    def peer(self, node_id: Point) -> Peer:
+        """The connection to a node.
+
+        Raises:
+            PeerGone: there is none.
+        """
         peer = self.switch.peers.get(node_id)
         if peer is None:
             raise PeerGone(node_id, "there is no connection")
@@ -339,7 +344,7 @@ class Node:
         Raises:
             PeerGone: there is no connection to the peer.
         """
-        await self._peer(peer_id).send_bulk(type.to_bytes(2, "big") + payload)
+        await self.peer(peer_id).send_bulk(type.to_bytes(2, "big") + payload)
 
     def sign_digest(self, digest: bytes) -> bytes:
         """Sign 32 bytes with the node's key."""
@@ -369,7 +374,7 @@ class Node:
             PeerGone, OpeningFailed, UnacceptableOpening, InsufficientFunds: it was not opened.
         """
         rate = feerate_per_kw or await self.chain.feerate_per_kw(6)
-        peer = self._peer(peer_id)
+        peer = self.peer(peer_id)
         if channel_type is None:
             channel_type = best_type(peer, is_announced=is_announced)
         wish = Wish(capacity_sat, push_msat, rate, channel_type, is_announced)

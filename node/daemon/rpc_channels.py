@@ -6,17 +6,12 @@ import trio
 
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError
-from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE, format_of
 from htlc.resolution_claims import our_commitment
-from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
-from node.daemon.peer import PeerGone
 from node.daemon.rpc import tell
-from node.daemon.rpc_feerates import OPENING, Feerate, read_feerate
+from node.daemon.rpc_feerates import read_feerate
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
-    AmountMsat,
-    AmountSatOrAll,
     Array,
     Boolean,
     CommandFailed,
@@ -26,18 +21,13 @@ from node.daemon.rpc_parameters import (
     Text,
 )
 from node.daemon.rpc_views import (
-    channel_type_view,
     channel_view,
     is_over,
 )
-from node.daemon.turn import Turn
-from node.daemon.wallet import InsufficientFunds
 from wire.bitcoin.address import InvalidAddress, script_of
-from wire.bitcoin.script import p2wsh
 from wire.bitcoin.tx import Transaction, txid_hex
-from wire.features import Features
 from wire.scid import NotAShortChannelId, parse, text_of
-from wire.units import Msat, Sat
+from wire.units import Msat
 
 UNSPECIFIED = -1
 CANNOT_AFFORD = 301
@@ -63,67 +53,6 @@ class ChannelCommands:
         channels = [channel_called(node, wanted)] if wanted else node.channels()
         shown = [channel for channel in channels if id in (None, channel.charter.peer_id)]
         return {"channels": [channel_view(node, channel) for channel in shown if not is_over(node, channel)]}
-
-    async def fundchannel(
-        self,
-        id: NodeId,
-        amount: AmountSatOrAll,
-        feerate: Feerate = OPENING,
-        announce: Boolean = True,
-        push_msat: AmountMsat = NOTHING_MSAT,
-        channel_type: Array | None = None,
-    ) -> dict[str, Any]:
-        """Open a channel, and pay for it from the wallet."""
-        node = self._node
-        self._check_connected(id)
-        rate = await feerate.per_kw(node.chain)
-        raw_type = ANCHORS_TYPE if channel_type is None else _channel_type(channel_type)
-        try:
-            capacity_sat = await self._all(rate) if amount is None else amount
-            channel = await node.open_channel(
-                id,
-                capacity_sat,
-                push_msat,
-                is_announced=announce,
-                channel_type=raw_type,
-                feerate_per_kw=rate,
-            )
-        except InsufficientFunds as short:
-            raise CommandFailed(CANNOT_AFFORD, str(short)) from None
-        except (OpeningFailed, ChannelError, PeerGone) as failed:
-            raise CommandFailed(UNSPECIFIED, str(failed)) from None
-        outpoint = channel.charter.funding_outpoint
-        return {
-            "tx": self._waiting(outpoint.txid),
-            "txid": txid_hex(outpoint.txid),
-            "outnum": outpoint.index,
-            "channel_id": channel.id.hex(),
-            "channel_type": channel_type_view(channel.charter.channel_type),
-            "mindepth": channel.charter.minimum_depth_blocks,
-        }
-
-    def _check_connected(self, id: NodeId) -> None:
-        if id in self._node.switch.peers:
-            return
-        if any(channel.charter.peer_id == id for channel in self._node.channels()):
-            raise CommandFailed(PEER_NOT_CONNECTED, "Peer not connected")
-        raise CommandFailed(UNKNOWN_PEER, "Unknown peer")
-
-    async def _all(self, rate: int) -> Sat:
-        """The largest channel that the wallet can pay for."""
-        node = self._node
-
-        def look(_: Turn) -> Sat:
-            funded = node.wallet.fund_all(p2wsh(b""), rate)
-            node.wallet.release(funded)
-            return funded.transaction.outputs[0].value_sat
-
-        return await node.switch.ask(look)
-
-    def _waiting(self, txid: bytes) -> str:
-        """A transaction of ours that was given to the chain."""
-        found = [tx for tx in self._node.store.broadcasts() if tx.txid == txid]
-        return found[0].serialize().hex() if found else ""
 
     async def close(
         self,
@@ -247,15 +176,3 @@ def _ended(type: str, *transactions: Transaction) -> dict[str, Any]:
     txids = [txid_hex(transaction.txid) for transaction in transactions]
     first = {"tx": raw[0], "txid": txids[0]} if raw else {}
     return {"type": type, "txs": raw, "txids": txids, **first}
-
-
-def _channel_type(bits: list[Any]) -> bytes:
-    try:
-        raw = Features(sum(1 << int(bit) for bit in set(bits))).to_bytes()
-    except (TypeError, ValueError):
-        raw = b""
-    if format_of(raw) is None:
-        shown = [list(Features.from_bytes(known)) for known in (STATIC_REMOTEKEY_TYPE, ANCHORS_TYPE)]
-        why = f"channel_type: should be one of {shown}, with 46 or 50 if wished: invalid token '{bits}'"
-        raise CommandFailed(INVALID_PARAMETERS, why)
-    return raw

@@ -9,34 +9,22 @@ import trio
 from gossip.graph import Channel as GraphChannel
 from gossip.graph import Node as GraphNode
 from gossip.graph import Policy
-from htlc.channel import Channel, Phase
+from htlc.channel import Phase
 from node.daemon.node import Node
-from node.daemon.peer import PeerGone
-from node.daemon.reconnect import Unreachable
 from node.daemon.rpc import Command, Commands
 from node.daemon.rpc_parameters import (
-    INVALID_PARAMETERS,
-    Boolean,
-    CommandFailed,
-    Integer,
     NodeId,
     ShortChannelId,
     Text,
 )
+from node.daemon.rpc_peers import address_view
 from node.daemon.rpc_views import is_over, policy_view
 from node.daemon.version import VERSION
-from wire.crypto.secp256k1 import Point, is_point
+from wire.crypto.secp256k1 import Point
 from wire.features import INVOICE, NODE_ANNOUNCEMENT, OUR_INIT
 from wire.node_address import Address, Dns, Ipv4, Ipv6, TorV3, read_addresses
 from wire.scid import text_of
 from wire.units import msat
-
-NO_KNOWN_ADDRESS = 400
-ALL_ADDRESSES_FAILED = 401
-DISCONNECTED_DURING = 402
-UNKNOWN_PEER = -1
-
-DEFAULT_PORTS = {"bitcoin": 9735, "testnet": 19735, "testnet4": 49735, "signet": 39735, "regtest": 19846}
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -73,7 +61,7 @@ class GeneralCommands:
             "num_active_channels": len(active),
             "num_inactive_channels": len(open_channels) - len(pending) - len(active),
             "address": [_announced_view(address) for address in node.gossiper.addresses],
-            "binding": [_address_view(host, port) for host, port in node.bindings],
+            "binding": [address_view(host, port) for host, port in node.bindings],
             "version": VERSION,
             "blockheight": node.switch.height,
             "network": self._network,
@@ -97,63 +85,6 @@ class GeneralCommands:
         assert self.commands is not None, "the table is made before it is asked"
         found = [self.commands.find(command)] if command else self.commands.by_name.values()
         return {"help": [_help_of(each) for each in found]}
-
-    # --- peers
-
-    async def connect(
-        self, id: Text, host: Text | None = None, port: Integer | None = None
-    ) -> dict[str, Any]:
-        """Be connected to a node: its id, or all in one as ID@HOST:PORT."""
-        node_id, host, port = _where(id, host, port, DEFAULT_PORTS[self._network])
-        node = self._node
-        if host is None and node_id not in node.switch.peers:
-            host, port = self._known_address(node_id)
-        try:
-            await node.connect(node_id, host or "", port)
-        except Unreachable as away:
-            raise CommandFailed(ALL_ADDRESSES_FAILED, f"All addresses failed: {away}") from None
-        except PeerGone as gone:
-            raise CommandFailed(DISCONNECTED_DURING, str(gone)) from None
-        peer = node.switch.peers.get(node_id)
-        if peer is None:
-            raise CommandFailed(DISCONNECTED_DURING, "the peer disconnected at once")
-        address = _address_view(host, port) if host else {"type": "local socket", "socket": ""}
-        features = peer.features.to_bytes().hex()
-        return {"id": node_id.hex(), "features": features, "direction": "out", "address": address}
-
-    def _known_address(self, node_id: Point) -> tuple[str, int]:
-        """Where a node was reached before, or says that it is."""
-        known = self._node.address_of(node_id)
-        if known is not None:
-            return known
-        raise CommandFailed(NO_KNOWN_ADDRESS, f"Unable to connect, no address known for peer {node_id.hex()}")
-
-    async def disconnect(self, id: NodeId, force: Boolean = False) -> dict[str, Any]:
-        """Close the connection to a peer; with channels only if it is forced."""
-        if id not in self._node.switch.peers:
-            raise CommandFailed(UNKNOWN_PEER, "Peer not connected")
-        if not force and any(not is_over(self._node, c) for c in self._channels_with(id)):
-            raise CommandFailed(
-                UNKNOWN_PEER, "Peer has (at least one) channel: force=true disconnects anyway"
-            )
-        await self._node.disconnect(id)
-        return {}
-
-    async def listpeers(self, id: NodeId | None = None, level: Text = "") -> dict[str, Any]:  # noqa: ARG002
-        """The peers that are connected or have channels with us."""
-        node = self._node
-        known = {channel.charter.peer_id for channel in node.channels() if not is_over(node, channel)}
-        shown = sorted(known | node.switch.peers.keys())
-        return {"peers": [self._peer_view(Point(each)) for each in shown if id in (None, each)]}
-
-    def _peer_view(self, node_id: Point) -> dict[str, Any]:
-        count = sum(not is_over(self._node, channel) for channel in self._channels_with(node_id))
-        peer = self._node.switch.peers.get(node_id)
-        view = {"id": node_id.hex(), "connected": peer is not None, "num_channels": count}
-        return view if peer is None else {**view, "netaddr": [], "features": peer.features.to_bytes().hex()}
-
-    def _channels_with(self, node_id: Point) -> list[Channel]:
-        return [channel for channel in self._node.channels() if channel.charter.peer_id == node_id]
 
     # --- the network
 
@@ -190,29 +121,6 @@ def _help_of(command: Command) -> dict[str, str]:
         "description": command.purpose,
         "verbose": command.purpose,
     }
-
-
-def _where(id: str, host: str | None, port: int | None, default_port: int) -> tuple[Point, str | None, int]:
-    """The parts of ID, ID@HOST, ID@HOST:PORT, given alone or with a host and a port beside it."""
-    text, _, rest = id.partition("@")
-    if rest and host is None:
-        host, colon, digits = rest.rpartition(":")
-        if not colon or not digits.isdigit():
-            host, digits = rest, ""
-        port = int(digits) if digits else port
-    try:
-        node_id = bytes.fromhex(text)
-    except ValueError:
-        node_id = b""
-    if len(node_id) != 33 or not is_point(node_id):
-        raise CommandFailed(INVALID_PARAMETERS, f"id: should be a node id: invalid token '{text}'")
-    return Point(node_id), host and host.strip("[]"), default_port if port is None else port
-
-
-def _address_view(host: str, port: int) -> dict[str, Any]:
-    is_ip = host.replace(".", "").isdigit() or ":" in host
-    kind = "ipv6" if ":" in host else "ipv4" if is_ip else "dns"
-    return {"type": kind, "address": host, "port": port}
 
 
 def _announced_view(address: Address) -> dict[str, Any]:

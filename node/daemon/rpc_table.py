@@ -8,7 +8,9 @@ from node.daemon.rpc_datastore import DatastoreCommands
 from node.daemon.rpc_feerates import FeerateCommands
 from node.daemon.rpc_general import GeneralCommands, Identity
 from node.daemon.rpc_invoices import InvoiceCommands
+from node.daemon.rpc_opening import OpeningCommands
 from node.daemon.rpc_payments import PaymentCommands
+from node.daemon.rpc_peers import PeerCommands
 from node.daemon.rpc_routes import RouteCommands
 from node.daemon.rpc_runes import RuneCommands
 from node.daemon.rpc_sendpay import SendpayCommands
@@ -21,7 +23,9 @@ def commands_of(node: Node, identity: Identity, *more: object) -> tuple[Commands
     """The table, with more rooms of it, and the commands that know when the node shall end."""
     general = GeneralCommands(node, identity)
     kinds = (
+        PeerCommands,
         ChannelCommands,
+        OpeningCommands,
         TollCommands,
         WalletCommands,
         FeerateCommands,

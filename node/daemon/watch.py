@@ -140,10 +140,13 @@ class Watcher:
         switch.height = block.height
         switch.wallet.apply_block(block.height, block.transactions)
         live = [c for c in turn.all_channels() if c.phase is not Phase.CLOSED]
-        by_txid = {c.charter.funding_outpoint.txid: c for c in live if c.short_channel_id is None}
-        for position, transaction in enumerate(block.transactions):
-            if by_txid and transaction.txid in by_txid:
-                self._funding_mined(turn, by_txid[transaction.txid], transaction, block.height, position)
+        by_txid: dict[bytes, list[Channel]] = {}
+        for channel in live:
+            if channel.short_channel_id is None:
+                by_txid.setdefault(channel.charter.funding_outpoint.txid, []).append(channel)
+        for position, transaction in enumerate(block.transactions if by_txid else ()):
+            for channel in by_txid.get(transaction.txid, ()):
+                self._funding_mined(turn, channel, transaction, block.height, position)
         switch.gathering.keep_deadlines(turn, block.height)
         # processing.2; so many blocks later no reorganisation makes its expiry one to come
         turn.write(lambda: switch.store.forget_onions(block.height - BURIED_BLOCKS))

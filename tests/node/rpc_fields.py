@@ -18,7 +18,10 @@ REQUIRED = {
     "onchain_fee_estimates": "opening_channel_satoshis mutual_close_satoshis unilateral_close_satoshis "
     "htlc_timeout_satoshis htlc_success_satoshis",
     "connect": "id features direction address",
-    "fundchannel": "tx txid outnum channel_id channel_type",
+    "fundchannel": "tx txid outnum channel_id channel_type mindepth",
+    "multifundchannel": "tx txid channel_ids failed",
+    "multifundchannel channel": "id outnum channel_id channel_type",
+    "multifundchannel failure": "id method error",
     "invoice": "bolt11 payment_hash payment_secret expires_at created_index",
     "listinvoices": "label payment_hash status expires_at created_index description bolt11 amount_msat "
     "pay_index amount_received_msat paid_at payment_preimage",

@@ -18,6 +18,9 @@ def commands_for(node: Node) -> Commands:
     return commands_of(node, Identity(node.config.directory, node.alias))[0]
 
 
+STRANGER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+
+
 class Client:
     """Calls the commands of one node, through their bytes."""
 

@@ -1,5 +1,6 @@
 """Opening channels between nodes, and what a peer cannot do to ours by opening one (BOLT 2)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,9 @@ import trio
 
 from htlc.channel import Phase
 from htlc.errors import UnacceptableOpening
-from htlc.opening import ANCHORS_TYPE, LARGE_CHANNEL_SAT, STATIC_REMOTEKEY_TYPE, Agreed, Wish
+from htlc.opening import ANCHORS_TYPE, LARGE_CHANNEL_SAT, STATIC_REMOTEKEY_TYPE, Wish
 from htlc.relay import Toll
-from node.daemon.establish import MOST_STAGES_PER_PEER, Opening, OpeningFailed
+from node.daemon.establish import MOST_STAGES_PER_PEER, Funding, OpeningFailed
 from node.daemon.node import Node
 from node.daemon.peer import PeerGone
 from node.daemon.turn import Turn
@@ -143,18 +144,14 @@ async def test_a_funding_signature_that_does_not_hold(tmp_path: Path, place: int
 
 def fund_with(node: Node, outpoint: OutPoint | None = None, less_sat: int = 0) -> None:
     """Make a node name another funding output, or one that pays too little."""
-    fund, wallet = node.switch.establishment._fund, node.switch.wallet
+    pay = node.switch.establishment._pay
 
-    def wrong(turn: Turn, agreed: Agreed, attempt: Opening) -> OutPoint:
-        if outpoint is not None:
-            fund(turn, agreed, attempt)
-            return outpoint
-        value_sat = Sat(agreed.stage.proposal.funding_satoshis - less_sat)
-        output = TxOut(value_sat, agreed.funding_output_script)
-        attempt.funding = wallet.fund((output,), 1000)
-        return attempt.funding.transaction.outpoint(attempt.funding.transaction.outputs.index(output))
+    def wrong(turn: Turn, funding: Funding, outputs: Sequence[TxOut]) -> list[OutPoint]:
+        less = [TxOut(Sat(output.value_sat - less_sat), output.script) for output in outputs]
+        right = pay(turn, funding, less)
+        return right if outpoint is None else [outpoint]
 
-    node.switch.establishment._fund = wrong  # type: ignore[method-assign]
+    node.switch.establishment._pay = wrong  # type: ignore[method-assign]
 
 
 @bolt("funding_created-funding_signed.3")

@@ -17,12 +17,9 @@ from node.daemon.rpc_client import NodeClient, NodeUnreachable
 from node.daemon.rpc_parameters import AmountMsat, CommandFailed, Kind
 from tests.node.line import Network, network
 from tests.node.rpc_fields import check
-from tests.node.rpc_stage import Client, clients, commands_for
+from tests.node.rpc_stage import STRANGER, Client, clients, commands_for
 from wire.bitcoin.address import script_of
 from wire.units import Sat
-
-STRANGER = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-
 
 # --- framing
 
@@ -167,7 +164,7 @@ async def test_check_and_help_know_every_command(tmp_path: Path) -> None:
     async with network(tmp_path, "alice") as net:
         client = Client(net["alice"])
         shown = (await client.call("help"))["help"]
-        assert {"command": "connect id [host] [port]"}.items() <= shown[3].items()
+        assert "connect id [host] [port]" in [each["command"] for each in shown]
         assert len(shown) >= 20
         [alone] = (await client.call("help", command="pay"))["help"]
         assert alone["command"].startswith("pay bolt11 [amount_msat]")
