@@ -18,7 +18,7 @@ from node.cli.meter import meter
 from node.cli.node import OPTIONS_OF_ITS_OWN, node
 from node.cli.restore import restore, seed
 from node.cli.route import route
-from node.cli.stream import browse, fetch, sales, share, unshare, verify_fraud, watch
+from node.cli.stream import browse, door, fetch, sales, share, unshare, verify_fraud, watch
 from node.cli.testnet import testnet
 from node.cli.watchtower import watchtower
 
@@ -93,6 +93,7 @@ app.command()(watchtower)
 app.command()(route)
 app.command()(share)
 app.command()(unshare)
+app.command()(door)
 app.command()(sales)
 app.command()(browse)
 app.command()(fetch)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import trio
 import typer
 
-from node.cli.stream_calls import FAILED, given, print_json, sat, with_node
+from node.cli.stream_calls import FAILED, given, print_json, sat, wait_for_signal, with_node
 from node.daemon.rpc_client import NodeClient
 from node.daemon.rpc_parameters import CommandFailed
 
@@ -44,22 +44,15 @@ def serve_meter(directory: Path, service: Service) -> int:
         typer.echo(f"rill meter use {opened['address']} {service.name} --most-msat …", err=True)
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(_cancel_on_signal, nursery.cancel_scope)
-                await _tell_changes(node, service)
+                nursery.start_soon(_tell_changes, node, service)
+                await wait_for_signal()
+                nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True), suppress(CommandFailed):
                 await node.call("meterwithdraw", name=service.name)
         return 0
 
     return with_node(directory, act)
-
-
-async def _cancel_on_signal(scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            scope.cancel()
-            return
 
 
 async def _tell_changes(node: NodeClient, service: Service) -> None:

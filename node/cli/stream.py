@@ -59,6 +59,25 @@ node was started again. A file that is changed is sold no more.
     raise typer.Exit(share_files(_node(lightning_dir, network), wish, as_json=as_json))
 
 
+def door(
+    bind: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Listen there. Port 0: any that is free.")
+    ] = "127.0.0.1:0",
+    lightning_dir: Directory = DEFAULT_DIRECTORY,
+    network: Network = "regtest",
+) -> None:
+    """Sell over HTTP, too, so that any Lightning wallet can buy; until interrupted.
+
+    An unpaid chunk is answered with 402 and an invoice (L402), whose preimage decrypts it: \
+see docs/l402_client.py.
+    """
+    from node.cli.chain_options import bind_address
+    from node.cli.stream_selling import keep_door
+
+    host, port = bind_address(bind, "127.0.0.1", 0)
+    raise typer.Exit(keep_door(_node(lightning_dir, network), host, port))
+
+
 def unshare(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="In hex, or a link.")],
     lightning_dir: Directory = DEFAULT_DIRECTORY,

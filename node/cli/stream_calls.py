@@ -1,5 +1,6 @@
 """How the commands of the stream ask their node, and how they say that it refused."""
 
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ def with_node(directory: Path, act: Callable[[NodeClient], Awaitable[int]]) -> i
     except OSError as error:
         typer.echo(f"rill: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
         return FAILED
+
+
+async def wait_for_signal() -> None:
+    """Return when the user wants an end."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
 
 
 def given(**parameters: Any) -> dict[str, Any]:

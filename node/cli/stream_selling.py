@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import typer
 
-from node.cli.stream_calls import given, print_json, sat, size, with_node
+from node.cli.stream_calls import given, print_json, sat, size, wait_for_signal, with_node
 from node.daemon.rpc_client import NodeClient
 from node.stream.link import NotALink, read_link
 
@@ -59,6 +59,19 @@ def _told(share: dict[str, Any]) -> str:
         f"{share['title']}: {size(share['length'])} in {share['chunks']} chunks{free}, "
         f"{sat(share['total_msat'])} in all\n{share['link']}"
     )
+
+
+def keep_door(directory: Path, host: str, port: int) -> int:
+    """Sell over HTTP until a signal; return the exit code."""
+
+    async def act(node: NodeClient) -> int:
+        opened = await node.call("opendoor", host=host, port=port)
+        typer.echo(opened["url"])
+        await wait_for_signal()
+        await node.call("closedoor")
+        return 0
+
+    return with_node(directory, act)
 
 
 def unshare_root(directory: Path, text: str) -> int:

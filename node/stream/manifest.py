@@ -6,6 +6,7 @@ the single chunk: offers do, and they are sold at the price that stands here.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -193,3 +194,18 @@ def _title(raw: bytes) -> str:
     if not title.isprintable():
         raise BadManifestRecord("title", "has characters that cannot be shown")
     return title
+
+
+def manifest_view(manifest: Manifest) -> dict[str, Any]:
+    """A content on sale, for JSON."""
+    return {
+        "root": manifest.root.hex(),
+        "title": manifest.title,
+        "length": manifest.layout.length,
+        "chunk_size": manifest.layout.chunk_size,
+        "chunks": manifest.layout.chunk_count,
+        "price_msat": manifest.price_msat,
+        "free_chunks": manifest.free_chunks,
+        "total_msat": manifest.total_msat,
+        "provider": manifest.provider.hex(),
+    }

@@ -22,9 +22,8 @@ from node.daemon.web import WebPortTaken
 from node.stream.budget import Budget
 from node.stream.library import NobodySells, usual_budget
 from node.stream.link import Address, Link, NotALink, read_address, read_link
-from node.stream.manifest import InvalidManifest
+from node.stream.manifest import InvalidManifest, manifest_view
 from node.stream.orders import PurchaseFailed
-from node.stream.rpc_selling import manifest_view
 from node.stream.service import Stream
 from node.stream.title import Title
 from wire.codec import DecodeError

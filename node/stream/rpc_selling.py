@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from node.daemon.rpc_parameters import INVALID_PARAMETERS, AmountMsat, CommandFailed, Hash, Integer, Text
+from node.daemon.web import WebPortTaken
 from node.stream.content import ContentChanged
-from node.stream.manifest import BadManifestRecord, Manifest
+from node.stream.manifest import BadManifestRecord, Manifest, manifest_view
 from node.stream.merkle import InvalidLayout
 from node.stream.pace import DUST_LIMIT_SAT
 from node.stream.service import Stream
@@ -61,6 +62,19 @@ class SellingCommands:
             raise CommandFailed(NOT_ON_SALE, f"{root.hex()} is not on sale here")
         return {"root": root.hex()}
 
+    async def opendoor(self, host: Text = "127.0.0.1", port: Integer = 0) -> dict[str, Any]:
+        """Sell over HTTP, too, so that any wallet can buy; see `closedoor`."""
+        try:
+            taken = await self._stream.open_door(host, port)
+        except WebPortTaken as why:
+            raise CommandFailed(CANNOT_BE_SOLD, str(why)) from None
+        return {"url": f"http://{f'[{host}]' if ':' in host else host}:{taken}/"}
+
+    async def closedoor(self) -> dict[str, Any]:
+        """Sell over HTTP no more."""
+        self._stream.close_door()
+        return {}
+
     async def listsales(self) -> dict[str, Any]:
         """What was sold, by title and buyer, and all that was earned and spent."""
         sums = self._shop.book.sums()
@@ -91,18 +105,3 @@ class SellingCommands:
             "price_note": price_note(manifest.price_msat),
         }
         return {**shown, "problem": problem} if problem else shown
-
-
-def manifest_view(manifest: Manifest) -> dict[str, Any]:
-    """A content on sale, for JSON."""
-    return {
-        "root": manifest.root.hex(),
-        "title": manifest.title,
-        "length": manifest.layout.length,
-        "chunk_size": manifest.layout.chunk_size,
-        "chunks": manifest.layout.chunk_count,
-        "price_msat": manifest.price_msat,
-        "free_chunks": manifest.free_chunks,
-        "total_msat": manifest.total_msat,
-        "provider": manifest.provider.hex(),
-    }

@@ -19,6 +19,7 @@ from wire.crypto.secp256k1 import Point
 from wire.node_address import Dns, Ipv4, Ipv6
 
 if TYPE_CHECKING:
+    from node.stream.door import Door
     from node.stream.gateway import Gateway
 
 
@@ -35,6 +36,7 @@ class Stream:
         self.library = Library(node, directory, clock=clock)
         self.meter_server = MeterServer(node, clock)
         self.meter_users = MeterUser(node, clock)
+        self._door = trio.CancelScope()
         self._page: Gateway | None = None
         self._page_url = ""
         self._showing = trio.Lock()
@@ -62,6 +64,31 @@ class Stream:
     def link_of(self, root: bytes) -> Link:
         """The link to a content that this node sells."""
         return Link(root, (self.address,))
+
+    async def open_door(self, host: str, port: int) -> int:
+        """Sell over HTTP at this address, and at no other any more; the port.
+
+        Raises:
+            WebPortTaken: it cannot listen there.
+        """
+        from node.stream.door import Door
+
+        assert self._nursery is not None, "the stream runs"
+        self.close_door()
+        self._door = trio.CancelScope()
+        door = Door(self.node, self.shop.provider.vendor)
+        taken: int = await self._nursery.start(self._serve_door, door, host, port, self._door)
+        return taken
+
+    def close_door(self) -> None:
+        """Sell over HTTP no more."""
+        self._door.cancel()
+
+    async def _serve_door(
+        self, door: "Door", host: str, port: int, scope: trio.CancelScope, task_status: trio.TaskStatus[int]
+    ) -> None:
+        with scope:
+            await door.run(host, port, task_status=task_status)
 
     def start(self, act: Callable[[], Awaitable[None]]) -> None:
         """Let something run as long as the stream does."""

@@ -20,11 +20,12 @@ from node.stream.files import FileSource
 from node.stream.manifest import Manifest, read_manifest
 from node.stream.merkle import Layout, WrongChunkLength
 from node.stream.ports import Node
-from node.stream.provider import Policy, Provider, read_sale_text
+from node.stream.provider import Provider
 from node.stream.purchase_book import BoughtProofs, PurchaseBook
 from node.stream.sales_book import Sale, SalesBook, Share
 from node.stream.torrent import write_torrent
 from node.stream.tree_file import TreeFile, WrongTreeFile, plant_file
+from node.stream.vendor import Policy, read_sale_text
 from wire.units import Msat
 
 log = logging.getLogger("rill.stream")

@@ -12,11 +12,12 @@ from node.stream import messages
 from node.stream.library import Library
 from node.stream.merkle import BLOCK_BYTES
 from node.stream.orders import Orders
-from node.stream.provider import Policy, Provider
+from node.stream.provider import Provider
 from node.stream.purchase_book import PurchaseBook
 from node.stream.record import Record
 from node.stream.till import Till
 from node.stream.title import Title
+from node.stream.vendor import Policy
 from tests.node.test_stream_sale import AMPLE, PRICE, Shop, on_type, request, shop
 
 COUNT = 10

@@ -35,10 +35,11 @@ from node.stream.offer import (
 )
 from node.stream.orders import NoAnswer, Patience, ProviderRefused
 from node.stream.pace import Window
-from node.stream.provider import Policy, Provider
+from node.stream.provider import Provider
 from node.stream.receipt import ChunkBought
 from node.stream.seller import MOST_STRIKES
 from node.stream.till import ChunkNotPaid
+from node.stream.vendor import Policy
 from tests.node.joined import JoinedNode, joined
 from tests.node.test_stream_merkle import content_of
 from wire.crypto import secp256k1
@@ -360,7 +361,7 @@ async def test_a_provider_that_sells_rubbish_convicts_itself(
     def rubbish(preimage: bytes, root: bytes, index: int, chunk: bytes) -> bytes:
         return seal_chunk(preimage, root, index, bytes(len(chunk)))
 
-    monkeypatch.setattr("node.stream.provider.seal_chunk", rubbish)
+    monkeypatch.setattr("node.stream.vendor.seal_chunk", rubbish)
     async with shop() as deal:
         with pytest.raises(Defrauded) as caught:
             await deal.buy(window=1)

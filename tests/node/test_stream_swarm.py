@@ -104,10 +104,10 @@ def sell_rubbish(node: JoinedNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a node sell zeros, under offers that it signs."""
 
     def rubbish(preimage: bytes, root: bytes, index: int, chunk: bytes) -> bytes:
-        is_its_own = any(sale.preimage == preimage for sale in provider_of(node)._sales.values())
+        is_its_own = any(sale.preimage == preimage for sale in provider_of(node).vendor.sales.values())
         return seal_chunk(preimage, root, index, bytes(len(chunk)) if is_its_own else chunk)
 
-    monkeypatch.setattr("node.stream.provider.seal_chunk", rubbish)
+    monkeypatch.setattr("node.stream.vendor.seal_chunk", rubbish)
 
 
 def provider_of(node: JoinedNode) -> Provider:
