@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from node.cli.stream_calls import FAILED, INTERRUPTED, given, print_json, sat, size, with_node
 from node.daemon.rpc_client import NodeClient
 
+INTERRUPTION = "interrupted"
 LOOK_SECONDS = 0.1
 """At most so often the progress is shown again."""
 
@@ -108,8 +109,9 @@ async def _follow(
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not is_shown) as progress:
         bar = progress.add_task(title["title"], total=title["chunk_count"])
+        signals: list[int] = []
         async with trio.open_nursery() as nursery:
-            await nursery.start(_close_on_signal, node, title["root"], nursery.cancel_scope)
+            await nursery.start(_close_on_signal, node, title["root"], signals, nursery.cancel_scope)
             while is_watched or not (title["delivered"] or title["is_stopped"]):
                 title = await node.call("waittitle", root=title["root"], version=title["version"])
                 text = f"{title['title']}  {sat(title['spent_msat'])} + {sat(title['fee_msat'])}"
@@ -117,17 +119,20 @@ async def _follow(
                 progress.update(bar, completed=title["chunks_bought"], description=shown)
                 await trio.sleep(LOOK_SECONDS)
             nursery.cancel_scope.cancel()
-        if nursery.cancel_scope.cancelled_caught:
-            title["problem"] = "interrupted"
-    return title
+    return {**title, "problem": INTERRUPTION} if signals else title
 
 
 async def _close_on_signal(
-    node: NodeClient, root: str, scope: trio.CancelScope, task_status: trio.TaskStatus[None]
+    node: NodeClient,
+    root: str,
+    caught: list[int],
+    scope: trio.CancelScope,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
-        async for _ in signals:
+        async for number in signals:
+            caught.append(number)
             await node.call("closetitle", root=root)
             scope.cancel()
             return
@@ -145,4 +150,4 @@ def _end(title: dict[str, Any], out: Path, *, as_json: bool) -> int:
     if is_whole:
         return 0
     typer.echo(f"rill: {title['problem']}; what was bought is kept", err=True)
-    return INTERRUPTED if title["problem"] == "interrupted" else FAILED
+    return INTERRUPTED if title["problem"] == INTERRUPTION else FAILED

@@ -154,12 +154,11 @@ class Shop:
         try:
             with FileSource(path) as source:
                 tree = await plant_file(draft, source, layout)
+            draft.replace(self._tree_path(tree.root))
         except WrongChunkLength:
             raise ContentChanged from None
-        except BaseException:
+        finally:
             draft.unlink(missing_ok=True)
-            raise
-        draft.replace(self._tree_path(tree.root))
         return tree
 
     def _take_up(self, share: Share) -> None:
