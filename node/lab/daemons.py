@@ -42,6 +42,12 @@ class Daemon:
     def is_up(self) -> bool:
         return self._process is not None
 
+    @property
+    def pid(self) -> int:
+        """The process's number; the process is up."""
+        assert self._process is not None, "it is up"
+        return self._process.pid
+
     async def start(self) -> None:
         """Start the process; it answers when this returns.
 

@@ -68,13 +68,19 @@ class Bitcoind:
         self.call("stop")
 
 
-def installed_bitcoind() -> str:
-    """The program, or skip the test with the reason."""
+def find_bitcoind() -> str | None:
+    """The program, if there is one."""
     named = os.environ.get("BITCOIND") or shutil.which("bitcoind")
     program = Path(named) if named else Path.home() / ".cache/bitcoind/bin/bitcoind"
-    if not program.exists():
+    return str(program) if program.exists() else None
+
+
+def installed_bitcoind() -> str:
+    """The program, or skip the test with the reason."""
+    program = find_bitcoind()
+    if program is None:
         pytest.skip("no bitcoind: run tests/interop/install-bitcoind, or name one in BITCOIND")
-    return str(program)
+    return program
 
 
 class Ground:
