@@ -162,6 +162,7 @@ class Htlc(msgspec.Struct, frozen=True, gc=False, array_like=True):
     path_key: bytes | None = None
     entered: int = 0  # the first commitment of theirs that we signed with it
     left: int = 0  # the first one that we signed without it again
+    decided_at: float = 0.0  # seconds; of HTLCs that we received, when their onion was read
 
     def after(self, signal: Signal, remote_number: int = 0) -> "Htlc":
         """This HTLC once the signal has lifted whichever of its updates it lifts.

@@ -139,8 +139,15 @@ def remove(channel: Channel, htlc_id: int, outcome: Outcome) -> Step:
         raise NotRemovable(htlc_id)
     if isinstance(outcome, Fulfilled) and sha256(outcome.payment_preimage) != htlc.payment_hash:
         raise NotOurPreimage(htlc_id)
-    removed = _with_htlc(channel, _with(htlc, outcome=outcome, outcome_rung=Rung.PROPOSED, onion=None))
-    return Step(removed, (Send(removal_message(channel.id, htlc_id, outcome)),))
+    removed = _with(htlc, outcome=_bare(outcome), outcome_rung=Rung.PROPOSED, onion=None)
+    return Step(_with_htlc(channel, removed), (Send(removal_message(channel.id, htlc_id, outcome)),))
+
+
+def _bare(outcome: Outcome) -> Outcome:
+    """The outcome without how long each hop held it: that is said once, and not kept."""
+    if isinstance(outcome, FailedMalformed) or outcome.attribution_data is None:
+        return outcome
+    return _with(outcome, attribution_data=None)
 
 
 def removal_message(channel_id: bytes, htlc_id: int, outcome: Outcome) -> Message:
@@ -155,7 +162,12 @@ def removal_message(channel_id: bytes, htlc_id: int, outcome: Outcome) -> Messag
 
 
 def decided(
-    channel: Channel, htlc_id: int, shared_secret: bytes | None, *, is_for_us: bool = False
+    channel: Channel,
+    htlc_id: int,
+    shared_secret: bytes | None,
+    now_seconds: float,
+    *,
+    is_for_us: bool = False,
 ) -> Channel:
     """Note that the onion of this HTLC was read, so that it is never passed on twice.
 
@@ -163,7 +175,8 @@ def decided(
     """
     htlc = channel.htlcs.remote[htlc_id]
     onion = htlc.onion if is_for_us else None
-    return _with_htlc(channel, _with(htlc, onion=onion, shared_secret=shared_secret))
+    at_seconds = htlc.decided_at or now_seconds
+    return _with_htlc(channel, _with(htlc, onion=onion, shared_secret=shared_secret, decided_at=at_seconds))
 
 
 def change_fee(
@@ -313,10 +326,10 @@ def _receive_fulfill(channel: Channel, message: UpdateFulfillHtlc) -> Step:
     htlc = _removable_by_them(channel, message.id)
     if sha256(message.payment_preimage) != htlc.payment_hash:
         raise WrongPreimage(message.id)
+    removed = _with(htlc, outcome=Fulfilled(message.payment_preimage), outcome_rung=Rung.PROPOSED)
     outcome = Fulfilled(message.payment_preimage, message.attribution_data)
-    removed = _with(htlc, outcome=outcome, outcome_rung=Rung.PROPOSED)
     # forwarding-safety.2: a preimage goes upstream at once, whatever becomes of this channel
-    return Step(_with_htlc(channel, removed), (SAVE, Settle(removed)))
+    return Step(_with_htlc(channel, removed), (SAVE, Settle(_with(removed, outcome=outcome))))
 
 
 def _receive_fail(channel: Channel, message: UpdateFailHtlc) -> Step:

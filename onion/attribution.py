@@ -11,12 +11,14 @@ Only the origin knows which column of a row is right, so every node fills all of
 if what they cover is zero or not its own.
 """
 
+from array import array
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from operator import itemgetter
 
 from onion.failures import wrap_failure
 from wire.crypto.aead import chacha20_xor
-from wire.crypto.hashes import hmac_sha256, is_equal_constant_time
+from wire.crypto.hashes import hmac_sha256, hmacs_sha256, is_equal_constant_time
 
 MAX_HOPS = 20
 HOLD_TIME_SIZE = 4
@@ -32,13 +34,15 @@ _ROWS = tuple(
 """Where each row of the triangle starts and ends."""
 
 _COLUMNS = tuple(
-    tuple(
-        slice(start + TRUNCATED_SIZE * column, start + TRUNCATED_SIZE * (column + 1))
-        for start, _ in _ROWS[: MAX_HOPS - column]
-    )
+    tuple(start // TRUNCATED_SIZE + column for start, _ in _ROWS[: MAX_HOPS - column])
     for column in range(MAX_HOPS)
 )
-"""Where the entries of each column are, from the first row down."""
+"""Which words of the whole are the entries of each column, from the first row down."""
+
+# One hop further away, each column but the first stands one row lower where the one before it stood:
+# all that the entries of a node's own row cover, column after column.
+_BELOW = itemgetter(*(word for column in _COLUMNS[1:] for word in column))
+_BELOW_ENDS = tuple(accumulate((TRUNCATED_SIZE * len(column) for column in _COLUMNS[1:]), initial=0))
 
 
 def update_attribution(
@@ -55,11 +59,22 @@ def update_attribution(
     """
     if received is None or len(received) != ATTRIBUTION_SIZE:
         received = bytes(ATTRIBUTION_SIZE)
-    pushed = _pushed(received, hold_time_deciseconds)
-    key = hmac_sha256(b"um", shared_secret)
-    own = b"".join([_truncated_hmac(key, packet, pushed, column) for column in range(MAX_HOPS)])
-    filled = pushed[:_HOLD_TIMES_SIZE] + own + pushed[_ROWS[0][1] :]
+    hold_times = hold_time_deciseconds.to_bytes(HOLD_TIME_SIZE, "big")
+    hold_times += received[: _HOLD_TIMES_SIZE - HOLD_TIME_SIZE]
+    covered = [
+        b"".join((packet, hold_times[: HOLD_TIME_SIZE * (MAX_HOPS - column)], below))
+        for column, below in enumerate(_below(received))
+    ]
+    own = [mac[:TRUNCATED_SIZE] for mac in hmacs_sha256(hmac_sha256(b"um", shared_secret), covered)]
+    rows = [received[start + TRUNCATED_SIZE : end] for start, end in _ROWS[:-1]]
+    filled = b"".join((hold_times, *own, *rows))
     return chacha20_xor(hmac_sha256(b"ammagext", shared_secret), filled)
+
+
+def _below(received: bytes) -> list[bytes]:
+    """What each entry of our own row covers of the rows below it, once they are pushed down."""
+    words = array("I", _BELOW(memoryview(received).cast("I"))).tobytes()
+    return [words[start:end] for start, end in pairwise(_BELOW_ENDS)] + [b""]
 
 
 def verified_hold_times(shared_secrets: Sequence[bytes], packet: bytes, received: bytes) -> tuple[int, ...]:
@@ -79,7 +94,8 @@ def verified_hold_times(shared_secrets: Sequence[bytes], packet: bytes, received
     for column, secret in enumerate(shared_secrets, start=MAX_HOPS - len(shared_secrets)):
         packet = wrap_failure(secret, packet)
         received = chacha20_xor(hmac_sha256(b"ammagext", secret), received)
-        found = received[_COLUMNS[column][0]]
+        own = TRUNCATED_SIZE * _COLUMNS[column][0]
+        found = received[own : own + TRUNCATED_SIZE]
         if not is_equal_constant_time(
             found, _truncated_hmac(hmac_sha256(b"um", secret), packet, received, column)
         ):
@@ -91,22 +107,14 @@ def verified_hold_times(shared_secrets: Sequence[bytes], packet: bytes, received
 
 def _truncated_hmac(key: bytes, packet: bytes, attribution: bytes, column: int) -> bytes:
     """The entry of the first row that assumes 19 - column hops behind this one."""
-    covered = [packet, attribution[: HOLD_TIME_SIZE * (MAX_HOPS - column)]]
-    covered += [attribution[entry] for entry in _COLUMNS[column][1:]]
-    return hmac_sha256(key, b"".join(covered))[:TRUNCATED_SIZE]
-
-
-def _pushed(attribution: bytes, hold_time_deciseconds: int) -> bytes:
-    """One hop further from the origin: room in front, the last hop and each row's first entry gone."""
-    parts = [hold_time_deciseconds.to_bytes(HOLD_TIME_SIZE, "big")]
-    parts.append(attribution[: _HOLD_TIMES_SIZE - HOLD_TIME_SIZE])
-    parts.append(bytes(TRUNCATED_SIZE * MAX_HOPS))
-    parts += [attribution[start + TRUNCATED_SIZE : end] for start, end in _ROWS[:-1]]
-    return b"".join(parts)
+    hold_times = attribution[: HOLD_TIME_SIZE * (MAX_HOPS - column)]
+    words = memoryview(attribution).cast("I")
+    below = array("I", [words[word] for word in _COLUMNS[column][1:]]).tobytes()
+    return hmac_sha256(key, packet + hold_times + below)[:TRUNCATED_SIZE]
 
 
 def _pulled(attribution: bytes) -> bytes:
-    """The opposite of `_pushed`; what that dropped is zero, and nothing looks at it any more."""
+    """One hop nearer to the origin; what was dropped on the way is zero, and nothing looks at it any more."""
     parts = [attribution[HOLD_TIME_SIZE:_HOLD_TIMES_SIZE], bytes(HOLD_TIME_SIZE)]
     for start, end in _ROWS[1:]:
         parts += [bytes(TRUNCATED_SIZE), attribution[start:end]]

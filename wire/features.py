@@ -228,6 +228,7 @@ OURS: Final = Features.of(
         LARGE_CHANNEL,
         ANCHORS,
         SHUTDOWN_ANYSEGWIT,
+        ATTRIBUTION_DATA,
         ONION_MESSAGES,
         PROVIDE_STORAGE,
         SCID_ALIAS,

@@ -15,7 +15,7 @@ from gossip.routes import Hop, NoRoute, Route
 from gossip.validation import DIRECTION, check_channel_update, policy_of
 from node.daemon.payments import Attempt
 from node.daemon.splitting import Burden
-from onion.failures import Attributed, Failure, FailureCode
+from onion.failures import Failure, FailureCode
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.messages.catalogue import decode_as
@@ -115,14 +115,11 @@ class Errand:
         """Do not use this hop's channel."""
         self._ceilings[hop.short_channel_id, hop.direction] = 0
 
-    def learn(self, attributed: Attributed | None, route: Route, graph: Graph, now_seconds: int) -> None:
+    def learn(self, attempt: Attempt, route: Route, graph: Graph, now_seconds: int) -> None:
         """Avoid what failed, or find that nothing helps."""
-        hops = route.hops
+        hops, attributed = route.hops, attempt.attributed
         if attributed is None:
-            # anybody but our peer may have done it: avoid what comes after the first hop
-            for hop in hops[1:]:
-                self.avoid(hop)
-            self.is_hopeless |= len(hops) == 1
+            self._learn_from_nothing(hops, len(attempt.hold_times))
             return
         index, failure = attributed.hop_index, attributed.failure
         if index == len(hops) - 1:
@@ -136,6 +133,17 @@ class Errand:
                 self.cap(after, route.amount_msat)
             elif not is_corrected:
                 self.avoid(after)
+
+    def _learn_from_nothing(self, hops: tuple[Hop, ...], proved_hops: int) -> None:
+        """Nobody can read the failure; so many hops have proved that they did not garble it."""
+        if 0 < proved_hops < len(hops):
+            # failures.5: the last of them, or the one behind it
+            self.avoid(hops[proved_hops])
+            return
+        # anybody but our peer may have done it: avoid what comes after the first hop
+        for hop in hops[1:]:
+            self.avoid(hop)
+        self.is_hopeless |= len(hops) == 1
 
     def _learn_from_payee(self, failure: Failure | None, hops: tuple[Hop, ...]) -> None:
         """It answers for others on the way only if they gave it the wrong HTLC."""

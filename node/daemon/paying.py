@@ -127,7 +127,7 @@ class Payer:
                 if attempt.preimage is None:
                     errand.why = attempt.row.why
                     graph, now = errand.view(self._graph), int(self._now())
-                    errand.learn(attempt.attributed, route, graph, now)
+                    errand.learn(attempt, route, graph, now)
         return _arrived(errand, self._switch.payments.rows[wanted.payment_hash])
 
     async def _send_what_is_missing(self, wanted: Wanted, errand: Errand) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from htlc.ladder import Failed, FailedMalformed, Fulfilled, Outcome
+from onion.attribution import verified_hold_times
 from onion.failures import Attributed, Failure, FailureCode, attribute, encode_failure
 from onion.sphinx import shared_secrets_of
 from wire.crypto.secp256k1 import Point
@@ -125,6 +126,7 @@ class Attempt:
         self.is_over = False
         self.preimage: bytes | None = None
         self.attributed: Attributed | None = None
+        self.hold_times: tuple[int, ...] = ()
 
 
 class Payments:
@@ -240,14 +242,15 @@ class Payments:
         attempt = self._waited.pop(attempt_id, None)
         if attempt is None:
             attempt = Attempt(row, row.shared_secrets or shared_secrets_of(row.session_key, row.nodes))
-        ended = msgspec.structs.replace(row, ended_at=int(self._now()))
+        attempt.hold_times = hold_times_of(attempt.shared_secrets, outcome)
+        ended = msgspec.structs.replace(row, ended_at=int(self._now()), hold_times=attempt.hold_times)
         if isinstance(outcome, Fulfilled):
             ended = msgspec.structs.replace(ended, status=Status.COMPLETE)
             attempt.preimage = outcome.payment_preimage
             self._complete(turn, row, outcome.payment_preimage)
         else:
             attempt.attributed = read_failure(attempt.shared_secrets, outcome)
-            refusal = refusal_of(attempt.attributed, outcome)
+            refusal = refusal_of(attempt.attributed, outcome, len(attempt.hold_times))
             ended = msgspec.structs.replace(ended, status=Status.FAILED, refusal=refusal)
             self._lose(turn, row)
         attempt.is_over, attempt.row = True, ended
@@ -309,11 +312,20 @@ def read_failure(shared_secrets: Sequence[bytes], outcome: Outcome | None) -> At
     return None
 
 
-def refusal_of(attributed: Attributed | None, outcome: Outcome | None) -> Refusal:
-    """What is kept of a failure."""
+def hold_times_of(shared_secrets: Sequence[bytes], outcome: Outcome | None) -> tuple[int, ...]:
+    """How long each hop says that it held the HTLC, as far as that is proved (failures.5)."""
+    if not isinstance(outcome, Fulfilled | Failed) or outcome.attribution_data is None:
+        return ()
+    packet = outcome.reason if isinstance(outcome, Failed) else b""
+    return verified_hold_times(shared_secrets, packet, outcome.attribution_data)
+
+
+def refusal_of(attributed: Attributed | None, outcome: Outcome | None, proved_hops: int) -> Refusal:
+    """What is kept of a failure; so many hops have proved that they did not garble it."""
     if attributed is None:
         onion = outcome.reason if isinstance(outcome, Failed) else b""
-        return Refusal("a failure came back that nobody can read", onion=onion)
+        where = f", garbled behind hop {proved_hops}" if proved_hops else ""
+        return Refusal(f"a failure came back that nobody can read{where}", onion=onion)
     failure = attributed.failure
     if failure is None:
         return Refusal("an unreadable failure", hop_index=attributed.hop_index)

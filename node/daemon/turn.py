@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.dust import check_dust
@@ -17,16 +19,20 @@ from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Wat
 from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, TooMuchDust, Warn
 from htlc.ladder import Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
 from htlc.relay import Exit, Fail, Forward, Receive, Take, Wait, accept, decide, failed
+from onion.attribution import update_attribution
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
 from wire.crypto.hashes import sha256
+from wire.features import ATTRIBUTION_DATA
 from wire.messages.base import Error, said
 
 if TYPE_CHECKING:
     from node.daemon.switch import Switch
 
 log = logging.getLogger("rill.switch")
+
+MOST_DECISECONDS = (1 << 32) - 1
 
 ONION_BYTES = 16  # of the digest by which an onion is known again
 
@@ -132,7 +138,8 @@ class Turn:
         decision = decide(htlc, switch.signer.node_secret, switch.height, self.exit_of)
         channel = self.staged.get(channel_id) or switch.channels[channel_id]
         is_for_us = isinstance(decision, Receive)
-        self.put(steps.decided(channel, htlc.id, decision.shared_secret, is_for_us=is_for_us))
+        secret, now = decision.shared_secret, switch.now()
+        self.put(steps.decided(channel, htlc.id, secret, now, is_for_us=is_for_us))
         if not isinstance(decision, Fail) and self._is_too_much_dust(channel, htlc):
             failure = Failure(FailureCode.temporary_channel_failure)
             decision = failed(decision.shared_secret, failure)
@@ -218,7 +225,7 @@ class Turn:
         if channel is None:
             return False
         try:
-            step = steps.remove(channel, htlc_id, outcome)
+            step = steps.remove(channel, htlc_id, self._attributed(channel, htlc_id, outcome))
         except NotRemovable:
             log.info("an HTLC was settled twice", extra={"channel": channel_id.hex(), "htlc": htlc_id})
             return False
@@ -227,6 +234,21 @@ class Turn:
         # forwarding-safety.2: on the chain too, a preimage is used at once
         self.switch.resolver.pursue(self, channel_id)
         return True
+
+    def _attributed(self, channel: Channel, htlc_id: int, outcome: Outcome) -> Outcome:
+        """The outcome with our own word on how long we held the HTLC, on top of those from downstream."""
+        htlc = channel.htlcs.remote.get(htlc_id)
+        if htlc is None or htlc.shared_secret is None or isinstance(outcome, FailedMalformed):
+            return outcome
+        received = outcome.attribution_data
+        if htlc.path_key is not None or not self.switch.agrees_on(channel.charter.peer_id, ATTRIBUTION_DATA):
+            return outcome if received is None else msgspec.structs.replace(outcome, attribution_data=None)
+        # failures.5: what is covered is the failure before our own layer; a success has none
+        packet = wrap_failure(htlc.shared_secret, outcome.reason) if isinstance(outcome, Failed) else b""
+        held_seconds = self.switch.now() - (htlc.decided_at or self.switch.now())
+        held = min(max(0, int(10 * held_seconds)), MOST_DECISECONDS)
+        data = update_attribution(htlc.shared_secret, packet, received, held)
+        return msgspec.structs.replace(outcome, attribution_data=data)
 
     def settle_outgoing(self, htlc: Htlc) -> None:
         """Carry the outcome of an HTLC that we offered to where it came from."""
@@ -347,10 +369,10 @@ _SIGNING = (Phase.NORMAL, Phase.SHUTTING_DOWN)
 def _upstream(outcome: Outcome, shared_secret: bytes) -> Outcome:
     """The outcome as the previous hop shall see it."""
     match outcome:
-        case Fulfilled(payment_preimage=preimage):
-            return Fulfilled(preimage)
-        case Failed(reason=reason):
-            return Failed(wrap_failure(shared_secret, reason))
+        case Fulfilled():
+            return outcome
+        case Failed(reason=reason, attribution_data=attribution):
+            return Failed(wrap_failure(shared_secret, reason), attribution)
         case FailedMalformed(sha256_of_onion=digest, failure_code=code):
             # removing.3: the next hop could not read its onion, so the failure becomes ours
             failure = encode_failure(Failure(code, sha256_of_onion=digest))

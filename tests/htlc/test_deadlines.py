@@ -70,6 +70,6 @@ def test_an_htlc_that_was_never_signed_is_no_reason_to_close() -> None:
 @bolt("forwarding-safety.3")
 def test_an_incoming_htlc_is_failed_before_its_peer_must_close(pair: tuple[Party, Party]) -> None:
     _, bob = pair
-    bob.channel = steps.decided(bob.channel, 0, bytes(32))
+    bob.channel = steps.decided(bob.channel, 0, bytes(32), 0.0)
     assert not list(expiring(bob.channel, EXPIRY - FAIL_BACK_BLOCKS - 1))
     assert [htlc.id for htlc in expiring(bob.channel, EXPIRY - FAIL_BACK_BLOCKS)] == [0]

@@ -170,5 +170,5 @@ def test_an_htlc_is_offered_on_when_it_is_irrevocable() -> None:
 @bolt("removing.1")
 def test_what_is_decided_keeps_the_secret_and_forgets_the_onion() -> None:
     _, bob = play(DANCE, *opened_channel())
-    decided = steps.decided(bob.channel, 0, b"s" * 32).htlcs.remote[0]
+    decided = steps.decided(bob.channel, 0, b"s" * 32, 0.0).htlcs.remote[0]
     assert decided == replace(bob.channel.htlcs.remote[0], onion=None, shared_secret=b"s" * 32)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -63,6 +64,19 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
     padded = key.ljust(_BLOCK_SIZE, b"\0")
     inner = hashlib.sha256(padded.translate(_INNER) + message).digest()
     return hashlib.sha256(padded.translate(_OUTER) + inner).digest()
+
+
+def hmacs_sha256(key: bytes, messages: Iterable[bytes]) -> list[bytes]:
+    """HMAC-SHA-256 of many messages under one key of at most 64 bytes, each for half the price of one."""
+    padded = key.ljust(_BLOCK_SIZE, b"\0")
+    inner, outer = hashlib.sha256(padded.translate(_INNER)), hashlib.sha256(padded.translate(_OUTER))
+    found = []
+    for message in messages:
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(message)
+        outside.update(inside.digest())
+        found.append(outside.digest())
+    return found
 
 
 def is_equal_constant_time(left: bytes, right: bytes) -> bool:
