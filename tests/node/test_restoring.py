@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from htlc.backup import Backup
+from htlc.backup import Backup, seal
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError
 from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
@@ -269,3 +270,15 @@ async def test_a_file_that_was_lost_is_written_anew(tmp_path: Path) -> None:
         await net.start("alice", to_self_delay_blocks=DELAY_BLOCKS)
         await until(lambda: net["alice"].backup.path.exists())
         assert in_file(net["alice"]).entries == before.entries
+
+
+async def test_a_death_between_the_commit_and_the_file_is_made_up_for(tmp_path: Path) -> None:
+    async with pair(tmp_path) as net:
+        before, key = in_file(net["alice"]), net["alice"].signer.backup_key
+        path = net["alice"].backup.path
+        await net.stop("alice")
+        earlier = msgspec.structs.replace(before, number=before.number - 1, entries=())
+        path.write_bytes(seal(earlier, key, bytes(24)))
+        await net.start("alice", to_self_delay_blocks=DELAY_BLOCKS)
+        await until(lambda: in_file(net["alice"]).entries == before.entries)
+        assert in_file(net["alice"]).number > before.number
