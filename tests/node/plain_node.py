@@ -151,7 +151,7 @@ class PlainNode:
         self.watcher = Watcher(self.switch, chain)
         self.payer = Payer(self.switch, Graph(), self._now)
         self.words_left, self.held = None, []
-        self.is_alive = True
+        self.is_alive, self.was_killed = True, False
         self.switch._inbox.appendleft(Request(resume))
         self.turn()
         if self.watcher._followed is None:
@@ -190,6 +190,7 @@ class PlainNode:
             self._publish()
         except Killed:
             self.die()
+            self.was_killed = True
 
     def _publish(self) -> None:
         while self.is_alive and self.switch.to_broadcast:

@@ -20,7 +20,10 @@ ALL_RUNS = range(*map(int, os.environ.get("RILL_SEEDS", "20:340").split(":")))
 EVENTS = (
     "completed",
     "in parts",
-    "deaths",
+    "cuts",
+    "crashes",
+    "deaths over a commit or a word",
+    "fee changes",
     "reorganisations",
     "deadlines",
     "closes",

@@ -237,6 +237,8 @@ class Scene:
             opener.ask(act)
         except ChannelError as refused:
             self.say(f"refused: {refused}")
+        else:
+            self.counts["fee changes"] += 1
 
     # --- messages and links
 
@@ -274,6 +276,7 @@ class Scene:
         link = self.random.choice(self.links)
         if link.ends:
             self.say(f"the link of {link.nodes[0].name} and {link.nodes[1].name} breaks")
+            self.counts["cuts"] += 1
             link.cut()
 
     def join(self) -> None:
@@ -312,7 +315,7 @@ class Scene:
 
     def _revive(self, node: PlainNode) -> None:
         self.say(f"{node.name} comes back")
-        self.counts["deaths"] += 1
+        self.counts["deaths over a commit or a word" if node.was_killed else "crashes"] += 1
         node.start()
         node.follow()
 
