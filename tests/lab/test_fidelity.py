@@ -31,6 +31,7 @@ policy = { fee_base_msat = 900 }
 name = "carol"
 [[node]]
 name = "diana"
+policy = { fee_base_msat = 700 }
 
 [[channel]]
 nodes = ["alice", "bob"]
@@ -56,7 +57,7 @@ PAYMENTS = (
     (3, "diana", "alice", 1_000),
     (5, "alice", "diana", 90_000_000),  # Carol is away
     (7, "alice", "diana", 50_000_000),  # and back
-    (8, "bob", "carol", 100_000_000),
+    (8, "bob", "carol", 100_000_000),  # over Alice, who is cheaper
     (9, "alice", "diana", 700_000_000),  # nobody can
 )
 
