@@ -34,6 +34,11 @@ class Program:
         self.started.append(self._process)
         self.said: list[str] = []
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def wait_for(self, text: str) -> None:
         """Return once it has said this.
 
