@@ -7,6 +7,7 @@ are in hash order, as in `wire.bitcoin`.
 """
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -88,6 +89,22 @@ class ChainUnavailable(ChainTrouble):
 
 MIN_FEERATE_PER_KW = 253
 """The lowest feerate that still pays bitcoind's 1 sat per virtual byte after rounding up."""
+
+
+class ChainDirectoryInUse(Exception):
+    """Another process, or another chain of this process, works on the directory."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(f"the chain in {directory} is in use")
+        self.directory = directory
+
+
+class ChainPortTaken(Exception):
+    """The chain cannot be served on this port."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(f"cannot serve the chain on {host}:{port}: {why}")
+        self.host, self.port, self.why = host, port, why
 
 
 class Chain(Protocol):

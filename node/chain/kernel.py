@@ -23,19 +23,12 @@ import pbk
 import pbk.capi.bindings as capi
 from pbk.script import PrecomputedTransactionData
 
+from node.chain.interface import ChainDirectoryInUse
 from wire.bitcoin.tx import Transaction, TxOut, txid_hex
 
 pbk.disable_log_category(pbk.LogCategory.ALL)
 
 _FLAGS = pbk.ScriptVerificationFlags.ALL
-
-
-class ChainDirectoryInUse(Exception):
-    """Another process, or another chain of this process, works on the directory."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(f"the chain in {directory} is in use")
-        self.directory = directory
 
 
 class ChainClosed(Exception):

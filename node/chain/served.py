@@ -14,6 +14,7 @@ import trio
 
 from node.chain.embedded import EmbeddedChain
 from node.chain.http import Credentials, Reply, Request, serve_connection
+from node.chain.interface import ChainPortTaken
 from node.chain.served_methods import ServedMethods
 
 log = logging.getLogger("rill.chain")
@@ -24,14 +25,6 @@ HOST = "127.0.0.1"
 WRONG_PASSWORD_SECONDS = 0.25
 LAST_WORDS_SECONDS = 0.1
 _TEXT = (("Content-Type", "text/plain"),)
-
-
-class ChainPortTaken(Exception):
-    """The chain cannot be served on this port."""
-
-    def __init__(self, host: str, port: int, why: str) -> None:
-        super().__init__(f"cannot serve the chain on {host}:{port}: {why}")
-        self.host, self.port, self.why = host, port, why
 
 
 class ServedChain:

@@ -12,8 +12,8 @@ import typer
 from node.chain.bitcoind import cookie_path
 from node.chain.embedded import EmbeddedChain
 from node.chain.http import Credentials
-from node.chain.kernel import ChainDirectoryInUse
-from node.chain.served import ChainPortTaken, ServedChain
+from node.chain.interface import ChainDirectoryInUse, ChainPortTaken
+from node.chain.served import ServedChain
 from node.cli.signals import until_signal
 
 FAILED = 1

@@ -10,11 +10,8 @@ import trio
 import typer
 
 from node.chain.bitcoind import RPC_PORTS, cookie_path
-from node.chain.embedded import EmbeddedChain
 from node.chain.http import Credentials
-from node.chain.interface import Chain, ChainTrouble, UnknownBlock
-from node.chain.kernel import ChainDirectoryInUse
-from node.chain.served import ChainPortTaken, ServedChain
+from node.chain.interface import Chain, ChainDirectoryInUse, ChainPortTaken, ChainTrouble, UnknownBlock
 from node.cli.chain_access import open_chain
 from node.cli.chain_options import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_address
 from node.cli.logs import start_logging
@@ -139,6 +136,10 @@ async def _chain(settings: Settings, directory: Path, nursery: trio.Nursery, kep
         bitcoin_directory = settings.get("bitcoin-datadir", DEFAULT_BITCOIN_DIRECTORY.expanduser())
         options = ChainOptions(network, host, port, user, password, bitcoin_directory)
         return await open_chain(options, settings.find("dev-bitcoind-poll"))
+    # imported here, because Bitcoin's consensus engine is a quarter of a node's memory
+    from node.chain.embedded import EmbeddedChain
+    from node.chain.served import ServedChain
+
     if network != EmbeddedChain.network:
         raise BadOption(f"--chain=embedded is a chain for {EmbeddedChain.network}, not for {network}")
     chain = kept.enter_context(EmbeddedChain(directory / CHAIN_DIRECTORY))

@@ -13,9 +13,9 @@ import trio
 from node.chain.bitcoind import BitcoindChain, ChainRefused, Pruned, StillSyncing, WrongNetwork, cookie_path
 from node.chain.embedded import EmbeddedChain
 from node.chain.http import Credentials, Reply, Request, serve_connection
-from node.chain.interface import BlockConnected, ChainTrouble, ChainUnavailable
+from node.chain.interface import BlockConnected, ChainPortTaken, ChainTrouble, ChainUnavailable
 from node.chain.rpc_client import ChainUnreachable, NoCookie, StartingUp, WrongCredentials
-from node.chain.served import ChainPortTaken, ServedChain
+from node.chain.served import ServedChain
 from tests.node.payer import Payer
 from wire.bitcoin.block import CHAIN_HASH
 from wire.bitcoin.tx import txid_hex

@@ -15,11 +15,12 @@ from node.chain.interface import (
     BlockDisconnected,
     BlockEvent,
     Chain,
+    ChainDirectoryInUse,
     Rejected,
     UnknownBlock,
     UnspentOutput,
 )
-from node.chain.kernel import ChainClosed, ChainDirectoryInUse
+from node.chain.kernel import ChainClosed
 from node.chain.regtest import ReorganisationTooDeep
 from tests.node.payer import SCRIPT, Payer
 from wire.bitcoin.block import CHAIN_HASH

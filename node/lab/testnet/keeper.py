@@ -7,8 +7,7 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from htlc.errors import ChannelError
-from node.chain.interface import ChainTrouble
-from node.chain.kernel import ChainDirectoryInUse
+from node.chain.interface import ChainDirectoryInUse, ChainTrouble
 from node.daemon.rpc import SOCKET_NAME, Commands, RpcServer
 from node.daemon.rpc_parameters import CommandFailed
 from node.daemon.store import Damaged, DatabaseInUse
