@@ -8,7 +8,7 @@ import trio
 from node.chain.bitcoind import BitcoindChain, cookie_path
 from node.chain.http import Credentials
 from node.chain.rpc_client import StartingUp
-from node.cli.chain_options import ChainOptions
+from node.cli.places import ChainOptions
 
 log = logging.getLogger("rill.chain")
 

@@ -1,15 +1,11 @@
 """How the commands are told of their network and of its bitcoind: the same options for each of them."""
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
-NETWORKS = ("bitcoin", "testnet", "testnet4", "signet", "regtest")
-DEFAULT_DIRECTORY = Path("~/.rill")
-DEFAULT_BITCOIN_DIRECTORY = Path("~/.bitcoin")
-
-LOG_LEVELS = ("io", "trace", "debug", "info", "unusual", "warning", "broken", "error")
+from node.cli.places import LOG_LEVELS, NETWORKS, ChainOptions
 
 
 def _log_level(level: str) -> str:
@@ -30,17 +26,6 @@ LogLevel = Annotated[
 LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Log there, not to stdout.")]
 
 
-class ChainOptions(NamedTuple):
-    """Which chain, and who serves it."""
-
-    network: str
-    host: str
-    port: int | None
-    user: str | None
-    password: str | None
-    directory: Path
-
-
 def chain_options(
     network: str, host: str, port: int | None, user: str | None, password: str | None, directory: Path
 ) -> ChainOptions:
@@ -54,13 +39,3 @@ def chain_options(
     if (user is None) != (password is None):
         raise typer.BadParameter("--bitcoin-rpcuser and --bitcoin-rpcpassword go together")
     return ChainOptions(network, host, port, user, password, directory.expanduser())
-
-
-def bind_address(text: str | None, usual_host: str, usual_port: int) -> tuple[str, int]:
-    """Where to listen, from `HOST[:PORT]`."""
-    if text is None:
-        return usual_host, usual_port
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit():
-        return text.strip("[]"), usual_port
-    return host.strip("[]") or usual_host, int(port)

@@ -2,46 +2,61 @@
 
 import shutil
 import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
+from node.cli.words import complain, say
 
-OPTIONS_OF_ITS_OWN = {"allow_extra_args": True, "ignore_unknown_options": True}
-FAILED, USAGE = 1, 2
+if TYPE_CHECKING:
+    from node.cli.options import Settings
+
+PURPOSE = """One Lightning node, on a bitcoind or on the chain of `rill chain`.
+
+It is driven over the socket DIR/NETWORK/lightning-rpc, as Core Lightning is, and its options are \
+called as there. SIGTERM, SIGINT or the command `stop` end it."""
+USAGE, INTERRUPTED = 2, 130
 _NAME_COLUMNS, _MOST_COLUMNS = 38, 110
 
 
-def node(context: typer.Context) -> None:
-    """One Lightning node, on a bitcoind or on the chain of `rill chain`.
-
-    It is driven over the socket DIR/NETWORK/lightning-rpc, as Core Lightning is, and its options are \
-called as there. SIGTERM, SIGINT or the command `stop` end it.
-    """
+def run_node(arguments: Sequence[str]) -> int:
+    """Run a node, or say what was asked about it; the exit code."""
     from node.cli.node_options import read_settings
     from node.cli.options import BadOption
 
     try:
-        settings = read_settings(context.args)
+        settings = read_settings(arguments)
     except BadOption as bad:
-        raise typer.BadParameter(str(bad)) from None
+        complain(bad)
+        return USAGE
     if settings.has("help"):
-        typer.echo(_help())
+        say(_help())
     elif settings.has("version"):
         from node.daemon.version import VERSION
 
-        typer.echo(VERSION)
+        say(VERSION)
     elif settings.has("list-features-only"):
-        typer.echo("\n".join(_features()))
+        say("\n".join(_features()))
     else:
-        from node.cli.node_service import serve_node
+        return _serve(settings)
+    return 0
 
-        raise typer.Exit(serve_node(settings))
+
+def _serve(settings: "Settings") -> int:
+    from node.cli.node_service import serve_node
+
+    try:
+        return serve_node(settings)
+    except KeyboardInterrupt:
+        # before the node listens for signals itself
+        complain("interrupted")
+        return INTERRUPTED
 
 
 def _help() -> str:
     from node.cli.node_options import GROUPS, IGNORED
 
     width = min(shutil.get_terminal_size().columns, _MOST_COLUMNS)
-    purpose = [" ".join(part.split()) for part in (node.__doc__ or "").split("\n\n")]
+    purpose = PURPOSE.split("\n\n")
     lines = ["Usage: rill node [OPTION]…", "", *purpose[:1], "", *textwrap.wrap(purpose[1], width)]
     for title, options in GROUPS.items():
         lines += ["", f"{title}:"]

@@ -6,9 +6,9 @@ from pathlib import Path
 from htlc.keys import ChannelSecrets
 from htlc.opening import MOST_HTLCS
 from htlc.relay import Toll
-from node.cli.chain_options import bind_address
 from node.cli.node_options import network_of
 from node.cli.options import BadOption, Settings
+from node.cli.places import bind_address
 from node.daemon.dialing import Proxy
 from node.daemon.invoices import DEFAULT_FINAL_DELTA_BLOCKS
 from node.daemon.node import NodeConfig

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from node.cli.chain_options import DEFAULT_BITCOIN_DIRECTORY, DEFAULT_DIRECTORY, LOG_LEVELS, NETWORKS
 from node.cli.options import (
     AMOUNT,
     COLOR,
@@ -24,6 +23,7 @@ from node.cli.options import (
     Table,
     one_of,
 )
+from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, DEFAULT_DIRECTORY, LOG_LEVELS, NETWORKS
 
 DEFAULT_NETWORK = "regtest"
 CONFIG_FILE = "config"

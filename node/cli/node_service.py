@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import trio
-import typer
 
 from node.chain.bitcoind import RPC_PORTS, cookie_path
 from node.chain.http import Credentials
 from node.chain.interface import Chain, ChainDirectoryInUse, ChainPortTaken, ChainTrouble, UnknownBlock
 from node.cli.chain_access import open_chain
-from node.cli.chain_options import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_address
 from node.cli.logs import start_logging
 from node.cli.node_config import config_of
 from node.cli.node_options import directory_of, network_of
 from node.cli.options import BadOption, Settings
+from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_address
 from node.cli.signals import until_signal
+from node.cli.words import complain
 from node.daemon.metrics import metrics_of
 from node.daemon.node import Node, PortTaken
 from node.daemon.rest import rest_app
@@ -61,17 +61,17 @@ def serve_node(settings: Settings) -> int:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         _start_logging(settings, directory)
     except OSError as error:
-        typer.echo(f"rill: {error.filename}: {(error.strerror or str(error)).lower()}", err=True)
+        complain(f"{error.filename}: {(error.strerror or str(error)).lower()}")
         return FAILED
     for name in dict.fromkeys(each.option.name for each in settings.said if each.option.is_ignored):
         log.info("--%s has no meaning here and is ignored", name)
     try:
         trio.run(_serve, settings, directory)
     except BadOption as bad:
-        typer.echo(f"rill: {bad}", err=True)
+        complain(bad)
         return USAGE
     except _REFUSALS as refused:
-        typer.echo(f"rill: {refused}", err=True)
+        complain(refused)
         return FAILED
     log.info("stopped")
     return 0

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli.chain_options import DEFAULT_DIRECTORY, NETWORKS
+from node.cli.places import DEFAULT_DIRECTORY, NETWORKS
 
 Directory = Annotated[Path, typer.Option(metavar="DIR", help="Where the node lives.")]
 Network = Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(NETWORKS)}.")]

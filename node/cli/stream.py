@@ -71,7 +71,7 @@ def door(
     An unpaid chunk is answered with 402 and an invoice (L402), whose preimage decrypts it: \
 see docs/l402_client.py.
     """
-    from node.cli.chain_options import bind_address
+    from node.cli.places import bind_address
     from node.cli.stream_selling import keep_door
 
     host, port = bind_address(bind, "127.0.0.1", 0)

@@ -6,10 +6,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from node.cli.chain_options import (
-    DEFAULT_BITCOIN_DIRECTORY,
-    DEFAULT_DIRECTORY,
     BitcoinDirectory,
-    ChainOptions,
     LogFile,
     LogLevel,
     NetworkName,
@@ -19,6 +16,7 @@ from node.cli.chain_options import (
     RpcUser,
     chain_options,
 )
+from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, DEFAULT_DIRECTORY, ChainOptions
 
 
 class TowerOptions(NamedTuple):

@@ -10,8 +10,8 @@ import typer
 from htlc.watchtower import Breach
 from node.chain.interface import ChainTrouble, UnknownBlock
 from node.cli.chain_access import open_chain
-from node.cli.chain_options import bind_address
 from node.cli.logs import start_logging
+from node.cli.places import bind_address
 from node.cli.signals import until_signal
 from node.cli.watchtower import TowerOptions
 from node.daemon.node import PortTaken

@@ -169,7 +169,7 @@ def test_help_imports_nothing_heavy(capfd: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     assert "demo" in capfd.readouterr().out
     heavy = "{'trio', 'apsw', 'coincurve', 'msgspec', 'node.lab'} & set(sys.modules)"
-    program = f"import sys, node.cli.main; sys.exit(bool({heavy}))"
+    program = f"import sys, node.cli.commands; sys.exit(bool({heavy}))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
 
