@@ -50,3 +50,60 @@ def graph(
     from node.cli.lab_graph import show_graph
 
     raise typer.Exit(show_graph(seed, like, out, as_json=as_json))
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+Name = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="One of `rill lab list`.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="The same seed finds the same, to the byte.")]
+
+
+@lab.command(name="list")
+def list_experiments(as_json: AsJson = False) -> None:
+    """The experiments, their questions and options; fee policies and traffic models."""
+    from node.cli.lab_run import show_list
+
+    raise typer.Exit(show_list(as_json=as_json))
+
+
+@lab.command()
+def run(
+    experiment: Name,
+    seed: Seed = 1,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change an option. Repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For its results. Without: ./lab-EXPERIMENT-SEED.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask an experiment's question, and print its answer.
+
+    DIR gets its tables (CSV, Parquet), plots (SVG, PNG), a manifest, and all of it on one page.
+    """
+    from node.cli.lab_run import run_experiment
+
+    raise typer.Exit(run_experiment(experiment, seed, settings or [], out, as_json=as_json))
+
+
+@lab.command()
+def sweep(
+    experiment: Name,
+    grid: Annotated[list[str], typer.Option(metavar="NAME=V1,V2,…", help="An option's values. Repeatable.")],
+    seed: Seed = 1,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes. 0: one for each core.")] = 0,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="A Dask scheduler, for more machines.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For its results. Without: ./sweep-EXPERIMENT-SEED.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment at every point of a grid, and gather the summaries in one table.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    from node.cli.lab_run import SweepWish, run_sweep
+
+    raise typer.Exit(run_sweep(SweepWish(experiment, seed, grid, workers, cluster, out), as_json=as_json))

@@ -33,6 +33,7 @@ class Wish(NamedTuple):
     payee: int
     amount_msat: int
     hold_us: int = 0
+    most_fee_msat: int | None = None  # above it the payer would rather not
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -152,6 +153,10 @@ class Engine:
         self.attempts += 1
         payment.path = path
         self._price(payment)
+        budget_msat = payment.wish.most_fee_msat
+        if budget_msat is not None and payment.amounts_msat[0] - payment.wish.amount_msat > budget_msat:
+            self._end(payment, is_paid=False, why="too dear")
+            return
         self._offer(payment, 0)
 
     def _price(self, payment: Payment) -> None:
@@ -169,7 +174,7 @@ class Engine:
     def _offer(self, payment: Payment, at: int) -> None:
         """The HTLC of this place on the path is offered, or fails there."""
         network, direction, amount_msat = self.network, payment.path[at], payment.amounts_msat[at]
-        if (at and self._refuses(payment, at)) or network.room_msat(direction) < amount_msat:
+        if network.room_msat(direction) < amount_msat or (at and self._refuses(payment, at)):
             self._fail(payment, at)
             return
         network.lock(direction, amount_msat)
