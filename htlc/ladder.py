@@ -163,6 +163,7 @@ class Htlc(msgspec.Struct, frozen=True, gc=False, array_like=True):
     entered: int = 0  # the first commitment of theirs that we signed with it
     left: int = 0  # the first one that we signed without it again
     decided_at: float = 0.0  # seconds; of HTLCs that we received, when their onion was read
+    is_introduction: bool = False  # whether with us begins a blinded path that it goes on along
 
     def after(self, signal: Signal, remote_number: int = 0) -> "Htlc":
         """This HTLC once the signal has lifted whichever of its updates it lifts.

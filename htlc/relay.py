@@ -1,23 +1,28 @@
 """What becomes of an HTLC that is irrevocably ours to decide (BOLT 4, forwarding and receiving).
 
 One question, one answer: pass it on, take it, or fail it. The answers are values; whoever
-carries them out decides nothing more.
+carries them out decides nothing more. What a blinded path hides stays hidden by `blinded`, through
+which every removal goes, for what fails later must look like what fails here.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
-from htlc.ladder import Failed, FailedMalformed, Htlc
+from htlc.ladder import Failed, FailedMalformed, Fulfilled, Htlc, Outcome
+from onion.blinded import InvalidBlinding
+from onion.blinded_payment import open_blinded, path_key_of
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet
 from onion.payload import HopPayload, InvalidPayload, decode_payload
-from onion.sphinx import BadOnion, peel
+from onion.sphinx import BadOnion, Peeled, peel
 from wire.crypto.hashes import sha256
+from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
 SOON_BLOCKS = 3
 FAR_BLOCKS = 2016
+# with no hash of the onion: what fails later has none, and nobody shall tell the two apart
+HIDDEN = Failure(FailureCode.invalid_onion_blinding)
 
 
 class Toll(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +70,7 @@ class Forward(msgspec.Struct, frozen=True, gc=False):
     onion: bytes
     shared_secret: bytes
     fee_msat: Msat
+    path_key: Point | None = None  # for the peer, inside a blinded path
 
 
 class Receive(msgspec.Struct, frozen=True, gc=False):
@@ -72,6 +78,7 @@ class Receive(msgspec.Struct, frozen=True, gc=False):
 
     payload: HopPayload
     shared_secret: bytes
+    path_id: bytes | None = None  # that we wrote into a blinded path to ourselves
 
 
 class Fail(msgspec.Struct, frozen=True, gc=False):
@@ -91,46 +98,88 @@ def failed(shared_secret: bytes, failure: Failure) -> Fail:
     return Fail(Failed(packet), shared_secret, failure)
 
 
-def decide(htlc: Htlc, node_secret: bytes, height: int, exit_of: Callable[[int], Exit | None]) -> Decision:
+class Exits(Protocol):
+    """Our channels, as an onion may name them."""
+
+    def exit_of(self, short_channel_id: int) -> Exit | None:
+        """The channel of this id."""
+
+    def exit_to(self, node_id: Point) -> Exit | None:
+        """The best channel with this peer."""
+
+
+def decide(htlc: Htlc, node_secret: bytes, height: int, exits: Exits) -> Decision:
     """Read the onion of an incoming HTLC and say what to do.
 
     Args:
         htlc: irrevocably committed, its onion not yet read.
-        exit_of: our channel of a short_channel_id, or None.
     """
     assert htlc.onion is not None, "an onion is decided once"
-    if htlc.path_key is not None:
-        # blinded-paths.6: inside a blinded path whatever goes wrong shows as this one error
-        code = FailureCode.invalid_onion_blinding
-        return Fail(FailedMalformed(sha256(htlc.onion), code), None, None)
     try:
         # update_add_htlc.4: the payment hash is what the onion is bound to
-        peeled = peel(node_secret, htlc.onion, htlc.payment_hash)
+        peeled = peel(node_secret, htlc.onion, htlc.payment_hash, htlc.path_key)
     except BadOnion as bad:
         return Fail(FailedMalformed(bad.sha256_of_onion, bad.code), None, None)
     secret = peeled.shared_secret
     try:
         payload = decode_payload(peeled.payload, peeled.is_final)
+        path_key = path_key_of(payload, htlc.path_key)
+        if path_key is not None:
+            return _inside(htlc, payload, peeled, node_secret, path_key, height, exits)
     except InvalidPayload as invalid:
-        return failed(secret, invalid.failure)
-    if payload.encrypted_recipient_data is not None:
-        # removing.4: as the introduction of a blinded path we fail it like any other HTLC
-        digest = sha256(htlc.onion)
-        return failed(secret, Failure(FailureCode.invalid_onion_blinding, sha256_of_onion=digest))
+        return failed(secret, HIDDEN if invalid.is_blinded else invalid.failure)
+    except InvalidBlinding:
+        return failed(secret, HIDDEN)
     if peeled.next_packet is None:
         return Receive(payload, secret)
-    return _forward(htlc, payload, peeled.next_packet, secret, height, exit_of)
+    exit = exits.exit_of(payload.short_channel_id or 0)
+    return _forward(htlc, payload, peeled.next_packet, secret, height, exit)
+
+
+def _inside(
+    htlc: Htlc,
+    payload: HopPayload,
+    peeled: Peeled,
+    node_secret: bytes,
+    path_key: Point,
+    height: int,
+    exits: Exits,
+) -> Decision:
+    """What a node of a blinded path does; it raises InvalidBlinding."""
+    filled, unblinded = open_blinded(
+        payload,
+        node_secret=node_secret,
+        path_key=path_key,
+        amount_msat=htlc.amount_msat,
+        cltv_expiry=htlc.cltv_expiry,
+        is_final=peeled.is_final,
+    )
+    if peeled.next_packet is None:
+        return Receive(filled, peeled.shared_secret, unblinded.recipient_data.path_id)
+    next_node_id = unblinded.recipient_data.next_node_id
+    scid = filled.short_channel_id or 0
+    exit = exits.exit_of(scid) if next_node_id is None else exits.exit_to(next_node_id)
+    decision = _forward(htlc, filled, peeled.next_packet, peeled.shared_secret, height, exit)
+    if isinstance(decision, Fail):
+        # blinded-paths.6: the path's creator and its nodes are nobody else's business
+        return failed(peeled.shared_secret, HIDDEN)
+    return msgspec.structs.replace(decision, path_key=unblinded.next_path_key)
+
+
+def blinded(htlc: Htlc, outcome: Outcome) -> Outcome:
+    """The outcome of an incoming HTLC as the previous hop may see it (removing.4)."""
+    if isinstance(outcome, Fulfilled):
+        return outcome
+    if htlc.path_key is not None:
+        return FailedMalformed(HIDDEN.sha256_of_onion, HIDDEN.code)
+    if htlc.is_introduction and htlc.shared_secret is not None:
+        return failed(htlc.shared_secret, HIDDEN).outcome
+    return outcome
 
 
 def _forward(
-    htlc: Htlc,
-    payload: HopPayload,
-    onion: bytes,
-    secret: bytes,
-    height: int,
-    exit_of: Callable[[int], Exit | None],
+    htlc: Htlc, payload: HopPayload, onion: bytes, secret: bytes, height: int, exit: Exit | None
 ) -> Forward | Fail:
-    exit = exit_of(payload.short_channel_id or 0)
     if exit is None:
         return failed(secret, Failure(FailureCode.unknown_next_peer))
     failure = _why_not(htlc, payload, exit, height)
@@ -219,6 +268,9 @@ def accept(
 ) -> Take | Wait | Fail:
     """Whether an HTLC for us is one that we asked for (BOLT 4, receiving)."""
     payload, secret = receive.payload, receive.shared_secret
+    if payload.encrypted_recipient_data is not None:
+        # blinded-paths.5: what stands for the secret is what we wrote into the path
+        payload = msgspec.structs.replace(payload, payment_secret=receive.path_id)
     # payload.3: the last hop may not have been given less, in money or in time, than was sent
     if htlc.amount_msat < payload.amt_to_forward:
         return failed(

@@ -168,15 +168,21 @@ def decided(
     now_seconds: float,
     *,
     is_for_us: bool = False,
+    is_introduction: bool = False,
 ) -> Channel:
     """Note that the onion of this HTLC was read, so that it is never passed on twice.
 
     One for us keeps it: if it waits for more of its payment, a restart reads it again.
     """
     htlc = channel.htlcs.remote[htlc_id]
-    onion = htlc.onion if is_for_us else None
-    at_seconds = htlc.decided_at or now_seconds
-    return _with_htlc(channel, _with(htlc, onion=onion, shared_secret=shared_secret, decided_at=at_seconds))
+    read = _with(
+        htlc,
+        onion=htlc.onion if is_for_us else None,
+        shared_secret=shared_secret,
+        decided_at=htlc.decided_at or now_seconds,
+        is_introduction=is_introduction,
+    )
+    return _with_htlc(channel, read)
 
 
 def change_fee(

@@ -61,6 +61,7 @@ class InvalidPayload(ValueError):
 
     def __init__(self, type: int, offset: int) -> None:
         self.type, self.offset = type, offset
+        self.is_blinded = False  # whether it belongs to a blinded path, of which nothing is told
         super().__init__(f"the onion's payload is wrong at byte {offset}, record {type}")
 
     @property
@@ -109,6 +110,14 @@ def decode_payload(raw: bytes, is_final: bool, understood: Collection[int] = ())
         InvalidPayload: the rules for a reader are broken.
     """
     records = _records(raw)
+    try:
+        return _shaped(records, is_final, understood)
+    except InvalidPayload as invalid:
+        invalid.is_blinded = ENCRYPTED_RECIPIENT_DATA in records
+        raise
+
+
+def _shaped(records: dict[int, tuple[int, bytes]], is_final: bool, understood: Collection[int]) -> HopPayload:
     if ENCRYPTED_RECIPIENT_DATA in records:
         shape = _BLINDED_LAST if is_final else _BLINDED_HOP
     else:

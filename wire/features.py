@@ -227,6 +227,7 @@ OURS: Final = Features.of(
         BASIC_MPP,
         LARGE_CHANNEL,
         ANCHORS,
+        ROUTE_BLINDING,
         SHUTDOWN_ANYSEGWIT,
         ATTRIBUTION_DATA,
         ONION_MESSAGES,

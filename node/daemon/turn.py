@@ -18,7 +18,8 @@ from htlc.dust import check_dust
 from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Watch, Withdraw
 from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, TooMuchDust, Warn
 from htlc.ladder import Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
-from htlc.relay import Exit, Fail, Forward, Receive, Take, Wait, accept, decide, failed
+from htlc.limits import spendable_msat
+from htlc.relay import Exit, Fail, Forward, Receive, Take, Wait, accept, blinded, decide, failed
 from onion.attribution import update_attribution
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
 from wire.bitcoin.tx import Transaction
@@ -135,11 +136,12 @@ class Turn:
     def settle_incoming(self, channel_id: bytes, htlc: Htlc) -> None:
         """Decide an HTLC of a peer that is irrevocable, and carry the decision out."""
         switch = self.switch
-        decision = decide(htlc, switch.signer.node_secret, switch.height, self.exit_of)
+        decision = decide(htlc, switch.signer.node_secret, switch.height, self)
         channel = self.staged.get(channel_id) or switch.channels[channel_id]
         is_for_us = isinstance(decision, Receive)
         secret, now = decision.shared_secret, switch.now()
-        self.put(steps.decided(channel, htlc.id, secret, now, is_for_us=is_for_us))
+        is_first = isinstance(decision, Forward) and decision.path_key is not None and htlc.path_key is None
+        self.put(steps.decided(channel, htlc.id, secret, now, is_for_us=is_for_us, is_introduction=is_first))
         if not isinstance(decision, Fail) and self._is_too_much_dust(channel, htlc):
             failure = Failure(FailureCode.temporary_channel_failure)
             decision = failed(decision.shared_secret, failure)
@@ -171,6 +173,15 @@ class Turn:
         is_usable = channel.is_usable and channel.id in self.switch.live
         return Exit(channel.id, toll, is_usable, self.switch.channel_updates.get(short_channel_id, b""))
 
+    def exit_to(self, node_id: bytes) -> Exit | None:
+        """The channel with a peer that can carry most, as somebody's next hop."""
+        names = [
+            (spendable_msat(channel), channel.exit_ids()[0])
+            for channel in self.all_channels()
+            if channel.charter.peer_id == node_id and channel.exit_ids()
+        ]
+        return self.exit_of(max(names)[1]) if names else None
+
     def _is_replayed(self, forward: Forward) -> bool:
         """Whether this onion was passed on before; from now on it was."""
         store, onion = self.switch.store, (forward.cltv_expiry, sha256(forward.shared_secret)[:ONION_BYTES])
@@ -197,6 +208,7 @@ class Turn:
                 forward.cltv_expiry,
                 forward.onion,
                 origin,
+                forward.path_key,
                 most_dust_msat=self.switch.house.most_dust_exposure_msat,
             )
         except (CannotOffer, NotUsable):
@@ -225,7 +237,7 @@ class Turn:
         if channel is None:
             return False
         try:
-            step = steps.remove(channel, htlc_id, self._attributed(channel, htlc_id, outcome))
+            step = steps.remove(channel, htlc_id, self._shown(channel, htlc_id, outcome))
         except NotRemovable:
             log.info("an HTLC was settled twice", extra={"channel": channel_id.hex(), "htlc": htlc_id})
             return False
@@ -235,10 +247,13 @@ class Turn:
         self.switch.resolver.pursue(self, channel_id)
         return True
 
-    def _attributed(self, channel: Channel, htlc_id: int, outcome: Outcome) -> Outcome:
-        """The outcome with our own word on how long we held the HTLC, on top of those from downstream."""
+    def _shown(self, channel: Channel, htlc_id: int, outcome: Outcome) -> Outcome:
+        """The outcome as the previous hop may see it, with how long we held the HTLC on top of the others."""
         htlc = channel.htlcs.remote.get(htlc_id)
-        if htlc is None or htlc.shared_secret is None or isinstance(outcome, FailedMalformed):
+        if htlc is None:
+            return outcome
+        outcome = blinded(htlc, outcome)
+        if htlc.shared_secret is None or isinstance(outcome, FailedMalformed):
             return outcome
         received = outcome.attribution_data
         if htlc.path_key is not None or not self.switch.agrees_on(channel.charter.peer_id, ATTRIBUTION_DATA):

@@ -1,11 +1,11 @@
 """BOLT 4, forwarding and receiving: what becomes of an HTLC, and what its sender is told."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec.structs import replace
 
-from htlc.ladder import REMOTE, Failed, FailedMalformed, Htlc, Rung
+from htlc.ladder import REMOTE, Failed, FailedMalformed, Fulfilled, Htlc, Rung
 from htlc.relay import (
     FAR_BLOCKS,
     SOON_BLOCKS,
@@ -19,8 +19,19 @@ from htlc.relay import (
     Toll,
     Wait,
     accept,
+    blinded,
     decide,
+    failed,
 )
+from onion.blinded import (
+    PaymentConstraints,
+    PaymentRelay,
+    RecipientData,
+    blind,
+    encode_recipient_data,
+    unblind,
+)
+from onion.blinded_payment import amount_to_forward
 from onion.failures import Failure, FailureCode, attribute
 from onion.payload import HopPayload, decode_payload, encode_payload
 from onion.sphinx import Onion, build, peel
@@ -68,8 +79,20 @@ def an_htlc(packet: bytes, amount_msat: int = 10_002_000, cltv_expiry: int = HEI
     return Htlc(REMOTE, 0, Msat(amount_msat), HASH, cltv_expiry, Rung.LOCKED_IN, onion=packet)
 
 
+class OneExit(NamedTuple):
+    """One channel, to Carol, or none."""
+
+    exit: Exit | None
+
+    def exit_of(self, short_channel_id: int) -> Exit | None:
+        return self.exit if short_channel_id == SCID else None
+
+    def exit_to(self, node_id: bytes) -> Exit | None:
+        return self.exit if node_id == point_of(CAROL) else None
+
+
 def decided(htlc: Htlc, exit: Exit | None = EXIT) -> Decision:
-    return decide(htlc, BOB, HEIGHT, lambda scid: exit if scid == SCID else None)
+    return decide(htlc, BOB, HEIGHT, OneExit(exit))
 
 
 def forwarded(exit: Exit | None = EXIT, htlc: dict[str, Any] | None = None, **changes: Any) -> Decision:
@@ -247,23 +270,117 @@ def test_a_payload_against_the_rules_is_told_with_its_record(payload: bytes, typ
     assert (failure.code, failure.type) == (FailureCode.invalid_onion_payload, type)
 
 
-@bolt("removing.4")
-def test_inside_a_blinded_path_every_failure_is_the_same() -> None:
+# --- blinded paths
+
+RELAY = PaymentRelay(cltv_expiry_delta=34, fee_proportional_millionths=100, fee_base_msat=Msat(1000))
+TO_CAROL = RecipientData(short_channel_id=SCID, payment_relay=RELAY)
+PATH_ID = b"\x99" * 32
+AS_LAST = replace(AT_THE_END, payment_secret=None)
+HIDDEN = FailureCode.invalid_onion_blinding
+
+
+def on_a_path(
+    of_bob: RecipientData, payload: HopPayload | None = None, *, is_first: bool
+) -> tuple[Htlc, Onion]:
+    """An HTLC on a path through Bob to Carol, or without a payload for Carol, to Bob."""
+    path = blind(b"\x61" * 32, [(point_of(BOB), encode_recipient_data(of_bob))])
+    key, [hop] = path.first_path_key, path.hops
+    told = replace(payload or HopPayload(), encrypted_recipient_data=hop.encrypted_recipient_data)
+    node = point_of(BOB) if is_first else hop.blinded_node_id
+    told = replace(told, current_path_key=key) if is_first else told
+    hops = [(node, encode_payload(told))]
+    if payload is None:
+        hops.append((point_of(CAROL), encode_payload(AT_THE_END)))
+    onion = build(b"\x41" * 32, hops, HASH)
+    return replace(an_htlc(onion.packet), path_key=None if is_first else key), onion
+
+
+@bolt("blinded-paths.2", "blinded-paths.3", "blinded-paths.4")
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    "of_bob", [TO_CAROL, replace(TO_CAROL, short_channel_id=None, next_node_id=point_of(CAROL))]
+)
+def test_on_a_blinded_path_it_goes_where_the_recipient_says(is_first: bool, of_bob: RecipientData) -> None:
+    incoming, _ = on_a_path(of_bob, is_first=is_first)
+    decision = decided(incoming)
+    assert isinstance(decision, Forward)
+    assert decision.amount_msat == amount_to_forward(RELAY, incoming.amount_msat)
+    assert decision.cltv_expiry == incoming.cltv_expiry - RELAY.cltv_expiry_delta
+    secret = blind(b"\x61" * 32, [(point_of(BOB), b"")]).first_path_key
+    assert decision.path_key == unblind(BOB, secret, _encrypted(of_bob)).next_path_key
+
+
+def _encrypted(of_bob: RecipientData) -> bytes:
+    path = blind(b"\x61" * 32, [(point_of(BOB), encode_recipient_data(of_bob))])
+    return path.hops[0].encrypted_recipient_data
+
+
+def seen(incoming: Htlc, decision: Decision, *, is_introduction: bool = False) -> Any:
+    """What the previous hop sees of a decision to fail."""
+    assert isinstance(decision, Fail)
+    read = replace(incoming, shared_secret=decision.shared_secret, is_introduction=is_introduction)
+    return blinded(read, decision.outcome)
+
+
+BAD_PATHS = {
+    "no relay": replace(TO_CAROL, payment_relay=None),
+    "no next": replace(TO_CAROL, short_channel_id=None),
+    "another next": replace(TO_CAROL, short_channel_id=SCID + 1),
+    "a feature": replace(TO_CAROL, allowed_features=b"\x02"),
+    "too late": replace(TO_CAROL, payment_constraints=PaymentConstraints(HEIGHT, Msat(0))),
+    "too small": replace(TO_CAROL, payment_constraints=PaymentConstraints(1 << 31, Msat(10**9))),
+    "too cheap": replace(TO_CAROL, payment_relay=replace(RELAY, fee_base_msat=Msat(0))),
+}
+
+
+@bolt("removing.4", "blinded-paths.3", "blinded-paths.6")
+@pytest.mark.parametrize("of_bob", BAD_PATHS.values(), ids=BAD_PATHS)
+def test_whatever_is_wrong_on_a_blinded_path_looks_the_same(of_bob: RecipientData) -> None:
+    incoming, _ = on_a_path(of_bob, is_first=False)
+    assert seen(incoming, decided(incoming)) == FailedMalformed(bytes(32), HIDDEN)
+    first, onion = on_a_path(of_bob, is_first=True)
+    assert told(decided(first), onion) == Failure(HIDDEN)
+
+
+@bolt("removing.4", "blinded-paths.2")
+def test_inside_a_blinded_path_even_a_bad_onion_looks_the_same() -> None:
     packet = an_onion(ON_THE_WAY, AT_THE_END).packet
     for onion in (packet, bytes(1366)):
-        decision = decided(replace(an_htlc(onion), path_key=point_of(CAROL)))
-        assert decision == Fail(
-            FailedMalformed(sha256(onion), FailureCode.invalid_onion_blinding), None, None
-        )
+        incoming = replace(an_htlc(onion), path_key=point_of(CAROL))
+        assert seen(incoming, decided(incoming)) == FailedMalformed(bytes(32), HIDDEN)
+    # a payload that is not blinded, for our blinded id
+    path = blind(b"\x61" * 32, [(point_of(BOB), b"")])
+    plain = build(b"\x41" * 32, [(path.hops[0].blinded_node_id, encode_payload(AT_THE_END))], HASH)
+    incoming = replace(an_htlc(plain.packet), path_key=path.first_path_key)
+    assert seen(incoming, decided(incoming)) == FailedMalformed(bytes(32), HIDDEN)
 
 
 @bolt("removing.4")
 def test_where_a_blinded_path_begins_it_comes_back_as_a_failure() -> None:
-    blinded = HopPayload(encrypted_recipient_data=b"\x01\x02", current_path_key=point_of(CAROL))
-    onion = an_onion(blinded, AT_THE_END)
-    failure = told(decided(an_htlc(onion.packet)), onion)
-    expected = Failure(FailureCode.invalid_onion_blinding, sha256_of_onion=sha256(onion.packet))
-    assert failure == expected
+    for wrong in (b"\x01\x02", b""):
+        bad = HopPayload(encrypted_recipient_data=wrong, current_path_key=point_of(CAROL))
+        onion = an_onion(bad, AT_THE_END)
+        assert told(decided(an_htlc(onion.packet)), onion) == Failure(HIDDEN)
+    # and so does what fails behind us
+    incoming, onion = on_a_path(TO_CAROL, is_first=True)
+    later = failed(onion.shared_secrets[0], Failure(FailureCode.temporary_channel_failure))
+    outcome = seen(incoming, later, is_introduction=True)
+    assert told(replace(later, outcome=outcome, failure=Failure(HIDDEN)), onion) == Failure(HIDDEN)
+    assert blinded(incoming, Fulfilled(PREIMAGE)) == Fulfilled(PREIMAGE)
+
+
+@bolt("blinded-paths.5", "payload.3")
+@pytest.mark.parametrize("is_first", [True, False])
+def test_at_the_end_of_a_blinded_path_our_own_word_is_the_secret(is_first: bool) -> None:
+    for path_id, is_taken in ((SECRET, True), (PATH_ID, False), (None, False)):
+        incoming, _ = on_a_path(RecipientData(path_id=path_id), AS_LAST, is_first=is_first)
+        decision = decided(incoming)
+        assert isinstance(decision, Receive)
+        answer = accept(incoming, decision, OWED, HEIGHT)
+        assert answer == Take(PREIMAGE, is_keysend=False) if is_taken else isinstance(answer, Fail)
+    # the secret of the invoice itself has no place on a path
+    incoming, _ = on_a_path(RecipientData(), replace(AS_LAST, payment_secret=SECRET), is_first=is_first)
+    assert isinstance(decided(incoming), Fail)
 
 
 # --- receiving
