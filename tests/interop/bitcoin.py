@@ -13,7 +13,7 @@ from node.chain.bitcoind import BitcoindChain
 from node.chain.http import Credentials
 
 USER = PASSWORD = "rill"
-STOP_SECONDS = 20
+STOP_SECONDS = 60
 CALL_SECONDS = 60
 
 

@@ -93,7 +93,7 @@ class RillChain(Bitcoind):
 
     def close(self) -> None:
         self.process.terminate()
-        assert self.process.wait(timeout=10) == 0
+        assert self.process.wait(timeout=60) == 0
         assert self.process.stdout is not None
         self.process.stdout.close()
 

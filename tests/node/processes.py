@@ -14,7 +14,7 @@ from node.daemon.rpc_client import NodeClient
 from tests.node.backends import CREDENTIALS, RillChain
 
 READY = "Server started with public key"
-END_SECONDS = 20
+END_SECONDS = 60
 LOOK_SECONDS = 0.02
 
 

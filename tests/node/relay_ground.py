@@ -56,7 +56,7 @@ class Bitcoind:
 
     def call(self, method: str, *parameters: object) -> Any:
         asked = json.dumps({"method": method, "params": parameters, "id": 1})
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         with closing(connection):
             connection.request("POST", "/", asked, AUTHORIZATION)
             answer = json.load(connection.getresponse())

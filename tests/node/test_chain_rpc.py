@@ -296,7 +296,7 @@ def test_no_request_brings_the_chain_down(in_process: ServedMethods, data: st.Da
 def http(
     server: Bitcoind, body: bytes, method: str = "POST", authorization: str = CREDENTIALS.field
 ) -> tuple[int, bytes]:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
         connection.request(method, "/", body, {"Authorization": authorization})
         reply = connection.getresponse()
@@ -315,7 +315,7 @@ def test_only_posts_are_answered(served: RillChain) -> None:
 
 
 def test_a_connection_takes_many_requests(served: RillChain) -> None:
-    connection = HTTPConnection("127.0.0.1", served.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=60)
     for _ in range(3):
         body = b'{"method":"getblockcount","id":1}'
         connection.request("POST", "/wallet/any", body, {"Authorization": CREDENTIALS.field})
@@ -337,7 +337,7 @@ def test_a_connection_takes_many_requests(served: RillChain) -> None:
     ],
 )
 def test_what_is_no_request_ends_the_connection(served: RillChain, sent: bytes, status: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
         connection.sendall(sent)
         assert connection.recv(4096).startswith(b"HTTP/1.1 " + status)
     assert served.call("getblockcount") > 0
@@ -360,7 +360,7 @@ def test_stop_ends_the_chain_and_a_new_start_goes_on(tmp_path: Path) -> None:
     chain = RillChain(tmp_path, _free_port())
     [best] = chain.call("generatetoaddress", 1, ADDRESS)
     assert "stopping" in chain.call("stop")
-    assert chain.process.wait(timeout=10) == 0
+    assert chain.process.wait(timeout=60) == 0
     again = RillChain(tmp_path, _free_port())
     assert again.call("getbestblockhash") == best
     again.close()

@@ -419,7 +419,7 @@ async def test_an_opening_ends_with_its_connection(tmp_path: Path) -> None:
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(call_again)
-                with pytest.raises(OpeningFailed), trio.fail_after(5):
+                with pytest.raises(OpeningFailed), trio.fail_after(60):
                     await net["bob"].open_channel(first.node_id, Sat(100_000))
 
 
