@@ -78,6 +78,7 @@ class PeerStorer:
         """Write what came since the last time: a peer that sends much costs one write a second."""
         for node_id, blob in self._waiting.items():
             turn.write(partial(self._kept.put, node_id, blob))
+            log.info("a peer's backup is kept", extra={"peer": node_id.hex()})
         self._waiting = {}
 
     def note_block(self, block: BlockConnected) -> None:

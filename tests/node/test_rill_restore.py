@@ -37,12 +37,15 @@ def said(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-async def test_a_lost_node_is_made_anew_from_words_and_backup(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_kept", [True, False], ids=["words and backup", "words alone"])
+async def test_a_lost_node_is_made_anew(tmp_path: Path, is_kept: bool) -> None:
     with running(tmp_path, _free_port(), "alice bob") as (chain, [alice, bob]):
         await fund(chain, alice)
         await join(chain, alice, bob)
         invoice = await bob.call("invoice", amount_msat=PUSHED_MSAT, label="1", description="a film")
         await alice.call("pay", bolt11=invoice["bolt11"])
+        if not is_kept:
+            bob.wait_for("a peer's backup is kept")
         before_sat, node_id = await funds_sat(alice), (await alice.call("getinfo"))["id"]
         code, words = said("seed", f"--lightning-dir={tmp_path / 'alice'}")
         assert (code, len(words.split())) == (0, 24)
@@ -51,11 +54,15 @@ async def test_a_lost_node_is_made_anew_from_words_and_backup(tmp_path: Path) ->
         shutil.copy(tmp_path / "alice" / "regtest" / FILE_NAME, kept)
         written.write_text(words.upper())
         shutil.rmtree(tmp_path / "alice")
-        options = [f"--lightning-dir={tmp_path / 'alice'}", f"--seed={written}", f"--backup={kept}"]
-        assert said("restore", *options)[0] == 0
+        options = [f"--lightning-dir={tmp_path / 'alice'}", f"--seed={written}"]
+        assert said("restore", *options, *([f"--backup={kept}"] if is_kept else []))[0] == 0
         again = RillNode(tmp_path / "alice", chain.port)
         again.wait_for(READY)
         assert (await again.call("getinfo"))["id"] == node_id
+        if not is_kept:
+            # with whom she had channels Alice's user remembers; the rest is in what Bob keeps for her
+            known = await bob.call("getinfo")
+            await again.call("connect", id=known["id"], host="127.0.0.1", port=known["binding"][0]["port"])
         await until_swept(chain, again, bob, before_sat + CAPACITY_SAT - PUSHED_MSAT // 1000)
         assert again.end() == 0
 
