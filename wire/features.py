@@ -230,6 +230,7 @@ OURS: Final = Features.of(
         ROUTE_BLINDING,
         SHUTDOWN_ANYSEGWIT,
         ATTRIBUTION_DATA,
+        QUIESCE,
         ONION_MESSAGES,
         PROVIDE_STORAGE,
         SCID_ALIAS,

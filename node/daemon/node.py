@@ -206,6 +206,7 @@ class Node:
                 nursery.start_soon(broadcast_forever, self.switch, self.chain)
                 nursery.start_soon(self.gossiper.run)
                 nursery.start_soon(self.fee_keeper.run)
+                nursery.start_soon(self.switch.quiescence.run)
                 nursery.start_soon(self.restorer.run)
                 nursery.start_soon(self.storer.run)
                 nursery.start_soon(self.switch.gathering.run)

@@ -89,7 +89,7 @@ class Payer:
         return {
             channel.graph_id: spendable_msat(channel)
             for channel in self._switch.channels.values()
-            if channel.graph_id is not None and channel.is_usable and channel.id in self._switch.live
+            if channel.graph_id is not None and self._switch.may_offer(channel)
         }
 
     async def pay(self, wanted: Wanted) -> Payment:

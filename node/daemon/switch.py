@@ -28,6 +28,7 @@ from node.daemon.invoices import Invoices
 from node.daemon.ledger import Ledger
 from node.daemon.payments import Payments
 from node.daemon.peer import Peer
+from node.daemon.quiescence import Quiescence
 from node.daemon.resolver import Resolver
 from node.daemon.signer import Signer
 from node.daemon.store import Store
@@ -46,6 +47,7 @@ from wire.messages.channel import (
     FundingSigned,
     OpenChannel,
     Shutdown,
+    Stfu,
 )
 
 log = logging.getLogger("rill.switch")
@@ -93,6 +95,7 @@ class Switch:
         self.gathering = Gathering(self)
         self.ledger, self.establishment = Ledger(store), Establishment(self)
         self.closings, self.resolver = Closings(self), Resolver(self)
+        self.quiescence = Quiescence(self)
         self.height = 0
         self.to_broadcast: deque[tuple[Transaction, ...]] = deque()
         self.on_turn: list[Callable[[Turn], None]] = []  # what else belongs into its commit
@@ -263,6 +266,8 @@ class Switch:
             raise UnexpectedMessage(type(message).__name__, "not taken up again yet")
         secrets = self.signer.channel_secrets(channel.charter.key_index)
         match message:
+            case Stfu():
+                self.quiescence.receive(turn, peer, channel, message)
             case Shutdown() | ClosingSigned() | ClosingComplete() | ClosingSig():
                 self.closings.receive(turn, peer, channel, message)
             case _:
@@ -306,6 +311,10 @@ class Switch:
         """What the world outside says now."""
         return Climate(self.height, self.house.lowest_feerate_per_kw, self.house.highest_feerate_per_kw)
 
+    def may_offer(self, channel: Channel) -> bool:
+        """Whether HTLCs may be offered on it now."""
+        return channel.is_usable and channel.id in self.live and not self.quiescence.is_asked(channel.id)
+
     def toll_of(self, channel: Channel) -> Toll:
         """What we ask for passing HTLCs on over this channel."""
         return self.tolls.get(channel.id, self.default_toll)
@@ -347,7 +356,9 @@ class Switch:
         """A connection is down."""
         if self.peers.get(peer.node_id) is peer:
             del self.peers[peer.node_id]
-            self.live -= {c.id for c in self.channels.values() if c.charter.peer_id == peer.node_id}
+            theirs = {c.id for c in self.channels.values() if c.charter.peer_id == peer.node_id}
+            self.live -= theirs
+            self.quiescence.forget(theirs)
             self.establishment.forget(peer.node_id)
 
     def agrees_on(self, peer_id: bytes, feature: str) -> bool:

@@ -170,7 +170,7 @@ class Turn:
         if channel is None or short_channel_id not in channel.exit_ids():
             return None
         toll = self.switch.lowest_toll_of(channel)
-        is_usable = channel.is_usable and channel.id in self.switch.live
+        is_usable = self.switch.may_offer(channel)
         return Exit(channel.id, toll, is_usable, self.switch.channel_updates.get(short_channel_id, b""))
 
     def exit_to(self, node_id: bytes) -> Exit | None:
@@ -348,6 +348,7 @@ class Turn:
                 if steps.has_to_sign(channel) and channel.phase in _SIGNING:
                     self.take(steps.sign(channel, secrets))
                 self.switch.closings.advance(self, self.staged[channel_id])
+                self.switch.quiescence.advance(self, self.staged[channel_id])
 
 
 def resume(turn: Turn) -> None:
