@@ -111,7 +111,8 @@ class Search:
         self._open = open_edges & (self.most_msat >= amount_msat)
         self._extra = self._extras(penalties_msat)
         self._lower = self._lower_bounds()
-        self._admit(amount_msat)
+        # larger parts are asked for too, and the fees on the way lift what edges carry
+        self._admit(2 * amount_msat)
 
     def find(self, target: int, amount_msat: int, limits: Limits = NO_LIMITS) -> Way | None:
         """The cheapest way to bring this amount to a node, or None if no way keeps all limits."""
@@ -177,6 +178,8 @@ class Search:
 
     def _admit_up_to(self, most_msat: int) -> bool:
         """Admit edges with minimums up to what a way may come to; whether there are any new ones."""
+        if most_msat <= self.admitted_msat:
+            return False
         least = self.graph.least_msat
         waiting = self._open & (least > self.admitted_msat) & (least <= most_msat)
         if not waiting.any():
@@ -330,7 +333,9 @@ class _Quest:
         if is_too_much or is_for_another:
             # of two labels the cheaper has the smaller amount, if fees are all that it is about
             if is_for_another or (not search.is_amount_price and most >= self.amount_msat):
-                self.refused = min(self.refused, rank + int(search.potentials[before]))
+                # whatever reaches the edge's minimum is at least as dear as that
+                reached = max(rank, least * _RANKS)
+                self.refused = min(self.refused, reached + int(search.potentials[before]))
             return None
         return (rank, before, ahead, needed, blocks, hops + 1, edge, label)
 

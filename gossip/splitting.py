@@ -24,7 +24,8 @@ from gossip.search import NO_LIMITS, RISK_MILLIONTHS, Limits, Search, Way, exact
 
 MOST_PARTS = 16
 
-_UNITS = 20
+# the finer ones where the others find no room
+_UNITS, _FINE_UNITS = 20, 80
 _UNITS_A_PART = 5
 _LEAST_UNIT_MSAT = 10_000
 _RANKS = 32
@@ -97,11 +98,13 @@ def split(
     whole = single(graph, liquidity, source, target, amount_msat, terms)
     if terms.most_parts <= 1 or (whole is not None and chance(liquidity, whole) >= _SURE_ENOUGH):
         return () if whole is None else (whole,)
-    flow = Flow(graph, liquidity, source, target, amount_msat, terms)
-    parts = _fitted(flow, flow.paths()) if flow.fill() else None
-    if parts is None:
-        return () if whole is None else (whole,)
-    return parts
+    for units in (_UNITS, _FINE_UNITS):
+        flow = Flow(graph, liquidity, source, target, amount_msat, terms, units)
+        if flow.fill():
+            parts = _fitted(flow, flow.paths())
+            if parts is not None:
+                return parts
+    return () if whole is None else (whole,)
 
 
 class Flow:
@@ -115,10 +118,11 @@ class Flow:
         target: int,
         amount_msat: int,
         terms: Terms,
+        units: int = _UNITS,
     ) -> None:
         self.graph, self.liquidity, self.terms = graph, liquidity, terms
         self.source, self.target, self.amount_msat = source, target, amount_msat
-        self.unit_msat = max(-(-amount_msat // _UNITS), min(_LEAST_UNIT_MSAT, amount_msat))
+        self.unit_msat = max(-(-amount_msat // units), min(_LEAST_UNIT_MSAT, amount_msat))
         self.units = -(-amount_msat // self.unit_msat)
         self.laid: dict[int, int] = {}
         self._doubt = terms.doubt_of(amount_msat)

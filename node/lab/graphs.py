@@ -1,7 +1,8 @@
 """Networks from files: which format it is shows in the first octets, never in the name.
 
 A table of edges, Core Lightning's `listchannels` (with `listnodes` in a second file, or beside it)
-and LND's `describegraph`, plain or compressed with xz or gzip.
+and LND's `describegraph`, plain or compressed with xz or gzip. A directory is that of a running
+node, Rill's or Core Lightning's, which is asked for what its gossip has told it.
 """
 
 import gzip
@@ -9,8 +10,14 @@ import lzma
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+import trio
+
 from gossip.compact import BadGraph, CompactGraph
 from gossip.imports import Malformed, from_core_lightning, from_lnd, from_table
+from node.daemon.rpc import SOCKET_NAME
+from node.daemon.rpc_client import NodeClient, NodeUnreachable
+from node.daemon.rpc_parameters import CommandFailed
 
 MOST_OCTETS = 1 << 30  # unpacked; LND's description of mainnet has some 60 MB
 
@@ -29,18 +36,34 @@ class BadGraphFile(Exception):
 
 
 def read_graph(paths: Sequence[Path]) -> CompactGraph:
-    """The network in a file; a second one may hold Core Lightning's `listnodes`.
+    """The network in a file, or as a node knows it; a second file may hold Core Lightning's `listnodes`.
 
     Raises:
         BadGraphFile: it cannot be read, or is malformed.
     """
     first, *others = paths
+    if first.is_dir():
+        return _of_node(first)
     octets = _octets(first)
     nodes = _octets(others[0]) if others else None
     try:
         return _parsed(octets, nodes)
     except BadGraph as wrong:
         raise BadGraphFile(first, str(wrong)) from None
+
+
+def _of_node(directory: Path) -> CompactGraph:
+    # the socket lies in the directory of the node's network
+    sockets = [directory / SOCKET_NAME, *sorted(directory.glob(f"*/{SOCKET_NAME}"))]
+    client = NodeClient(next((path for path in sockets if path.exists()), sockets[0]).parent)
+
+    async def ask() -> list[bytes]:
+        return [msgspec.json.encode(await client.call(method)) for method in ("listchannels", "listnodes")]
+
+    try:
+        return from_core_lightning(*trio.run(ask))
+    except (NodeUnreachable, CommandFailed, BadGraph) as wrong:
+        raise BadGraphFile(directory, str(wrong)) from None
 
 
 def _parsed(octets: bytes, nodes: bytes | None) -> CompactGraph:

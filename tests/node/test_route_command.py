@@ -7,13 +7,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 
 from gossip.compact import CompactGraph
 from gossip.explain import Question, hop_costs, next_best, why_not
 from gossip.search import Limits
 from node.cli.main import run
+from node.daemon.rpc import RpcServer
+from node.lab.graphs import BadGraphFile, read_graph
 from tests.gossip.networks import a_network
 from tests.gossip.test_imports import CLN_CHANNELS, CLN_NODES, LND, A, C
+from tests.node.line import line
+from tests.node.rpc_stage import commands_for
 
 HEAD = "scid,src,dst,capacity_sat,enabled,base_fee_msat,fee_ppm,cltv_delta,htlc_min_msat,htlc_max_msat"
 # 0 to 3 over 1, or over 2 which is dearer
@@ -130,6 +135,23 @@ def test_every_format_is_recognised(tmp_path: Path, capsys: pytest.CaptureFixtur
     ):
         assert run(["route", *asked, "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)["hops"]) == 2
+
+
+async def test_a_running_node_is_asked_for_its_network(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net, trio.open_nursery() as nursery:
+        directory = tmp_path / "home" / "regtest"
+        directory.mkdir(parents=True)
+        with pytest.raises(BadGraphFile, match="no node answers"):
+            await trio.to_thread.run_sync(read_graph, [tmp_path / "home"])
+        await nursery.start(RpcServer(directory / "lightning-rpc", commands_for(net["alice"])).run)
+        for place in (tmp_path / "home", directory):
+            graph = await trio.to_thread.run_sync(read_graph, [place])
+            assert (graph.nodes, graph.channels, graph.one_sided) == (3, 2, 0)
+            ends = graph.place("alice"), graph.place(net["carol"].node_id.hex())
+            way = Question(graph, *ends, 100_000).answer()
+            assert way is not None
+            assert len(way.edges) == 2
+        nursery.cancel_scope.cancel()
 
 
 def _questions() -> list[Question]:
