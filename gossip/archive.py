@@ -72,9 +72,12 @@ class Archive:
         return short_channel_id in self.announcements and bool(self.public_updates(short_channel_id))
 
 
-def crc32c(octets: bytes) -> int:
-    """The checksum of RFC 3720, appendix B.4 (Castagnoli's polynomial, reflected)."""
-    rest = 0xFFFFFFFF
+def crc32c(octets: bytes, before: int = 0) -> int:
+    """The checksum of RFC 3720, appendix B.4 (Castagnoli's polynomial, reflected).
+
+    `before` is that of what comes before these octets.
+    """
+    rest = before ^ 0xFFFFFFFF
     for octet in octets:
         rest = _CRC32C[(rest ^ octet) & 0xFF] ^ rest >> 8
     return rest ^ 0xFFFFFFFF

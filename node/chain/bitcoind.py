@@ -47,6 +47,7 @@ _DIRECTORIES = {"bitcoin": "", "testnet": "testnet3"}
 
 REGTEST_FEERATE_PER_KW = 1000
 MAX_TARGET_BLOCKS = 1008
+HURRIED_BLOCKS = 2
 SAT_PER_BITCOIN = 100_000_000
 WEIGHT_PER_VBYTE = 4
 
@@ -367,7 +368,8 @@ class BitcoindChain:
         raise Rejected(transactions[-1].txid, verdict.package_msg)
 
     async def _estimate(self, target_blocks: int) -> int:
-        estimate = await self.client.call("estimatesmartfee", target_blocks, type=Estimate)
+        mode = "CONSERVATIVE" if target_blocks <= HURRIED_BLOCKS else "ECONOMICAL"
+        estimate = await self.client.call("estimatesmartfee", target_blocks, mode, type=Estimate)
         if estimate.feerate is not None:
             return _per_kw(estimate.feerate)
         if self.network == "regtest":

@@ -19,6 +19,7 @@ from node.cli.options import BadOption, Settings
 from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_address
 from node.cli.signals import until_signal
 from node.cli.words import complain
+from node.daemon.gossip_file import GossipFile
 from node.daemon.metrics import metrics_of
 from node.daemon.node import Node, PortTaken
 from node.daemon.rest import rest_app
@@ -97,6 +98,7 @@ async def _serve(settings: Settings, directory: Path) -> None:
             stream = Stream(node, directory / STREAM_DIRECTORY)
             await nursery.start(node.run)
             await nursery.start(stream.run)
+            await nursery.start(GossipFile(directory, node.gossiper).run)
             # a node that knows no height yet is of no use to anybody
             await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
             identity = Identity(directory, node.alias, settings.views())

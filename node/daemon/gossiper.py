@@ -79,7 +79,11 @@ class Gossiper:
     async def wait_for_graph(self, is_so: Callable[[Graph], bool]) -> None:
         """Return once the graph looks as wished."""
         while not is_so(self.graph):
-            await self._changed.wait()
+            await self.wait_for_change()
+
+    async def wait_for_change(self) -> None:
+        """Return when the graph is not what it was."""
+        await self._changed.wait()
 
     # --- the shell's three inputs: peers, the chain, the clock
 

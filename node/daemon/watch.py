@@ -101,7 +101,7 @@ class Watcher:
             self._tip_height = (await self._chain.tip()).height
         if height >= self._tip_height:
             soon = await self._chain.feerate_per_kw(2)
-            later = await self._chain.feerate_per_kw(144)
+            later = await self._chain.feerate_per_kw(100)
             self._switch.resolver.market = Market(soon, later)
 
     async def wait_for_height(self, height: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyln.client import LightningRpc, Millisatoshi, RpcError
+from pyln.client import Gossmap, LightningRpc, Millisatoshi, RpcError
 
 from node.lab.daemons import free_port
 from tests.node.backends import RillChain
@@ -182,3 +182,24 @@ def close(hand: Hand, alice: LightningRpc, bob: LightningRpc) -> None:
     hand.mine(110)
     until(lambda: alice.call("listclosedchannels")["closedchannels"])
     check("listclosedchannels", alice.call("listclosedchannels")["closedchannels"][0])
+
+
+def test_the_networks_file_is_read_by_the_tools_that_people_have(tmp_path: Path) -> None:
+    with three(tmp_path) as (hand, [alice, bob, carol]):
+        fund(hand, alice)
+        join(hand, alice, bob, carol)
+        path = tmp_path / "carol" / "regtest" / "gossip_store"
+        found = Gossmap(str(path))
+
+        def is_complete() -> bool:
+            found.refresh()
+            return len(found.channels) == 2 and all(
+                len(c.half_channels) == 2 for c in found.channels.values()
+            )
+
+        until(is_complete)
+        assert {channel.satoshis for channel in found.channels.values()} == {1_000_000}
+        assert {str(node_id) for node_id in found.nodes} == {
+            client.getinfo()["id"] for client in (alice, bob, carol)
+        }
+        until(lambda: found.refresh() or all(node.announced for node in found.nodes.values()))
