@@ -144,6 +144,22 @@ def import_from(
     raise typer.Exit(import_network(directory.expanduser(), file, as_json=as_json))
 
 
+@testnet.command()
+def view(
+    port: Annotated[int, typer.Option(metavar="N", help="Serve it there. 0: at any that is free.")] = 0,
+    is_opened: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")] = True,
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """A page that shows the network: balances, payments as they move, fees as they are earned.
+
+    It is served on this machine only, to whoever has the link that is printed.
+    """
+    from node.cli.testnet_calls import view_network
+
+    raise typer.Exit(view_network(directory.expanduser(), port, is_opened=is_opened, as_json=as_json))
+
+
 @testnet.command(hidden=True)
 def keep(directory: Directory = DEFAULT) -> None:
     """What `up` leaves in the background."""

@@ -184,6 +184,20 @@ def mine_blocks(directory: Path, count: int, *, as_json: bool) -> int:
     return 0
 
 
+def view_network(directory: Path, port: int, *, is_opened: bool, as_json: bool) -> int:
+    """Print the link to the page, and open it where there is a screen."""
+    viewed = _ask(directory, "view", port)
+    if isinstance(viewed, int):
+        return viewed
+    if as_json:
+        print_json(viewed)
+        return 0
+    typer.echo(viewed["url"])
+    if is_opened:
+        typer.launch(viewed["url"])
+    return 0
+
+
 def execute_on(directory: Path, node: str, method: str, parameters: list[str], *, as_json: bool) -> int:
     """One command of one node, over its own socket."""
     place = Place(directory)

@@ -141,12 +141,6 @@ class Gossiper:
         if self._to_look_again:
             self._wake.set()
 
-    def say_again(self, channel_id: bytes) -> None:
-        """What we ask for a channel of ours has changed: tell whoever was told before."""
-        channel = self._switch.channels[channel_id]
-        if channel.id in self._updated and channel.short_channel_id is not None:
-            self._say_update(channel, channel.short_channel_id)
-
     async def run(self) -> None:
         """Look up what the router wants to see, and flush what it has to say."""
         async with trio.open_nursery() as nursery:

@@ -1,6 +1,7 @@
 """What may be asked of a running testnet, over its control socket."""
 
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from node.lab.testnet.members import Member
 UNKNOWN_NODE, NOT_READY, BAD_COUNT = -1, -2, -3
 MOST_BLOCKS = 10_000
 PAY_SECONDS = 60
+SHOWN_PAYMENTS = 12
 
 
 class Control:
@@ -22,6 +24,7 @@ class Control:
         self.stage = "starting"
         self.fleet: Fleet | None = None
         self.stopped = trio.Event()
+        self.paid: deque[dict[str, Any]] = deque(maxlen=SHOWN_PAYMENTS)  # the last that were asked for here
         self.on_view: Callable[[int], Awaitable[str]] | None = None
 
     async def status(self) -> dict[str, Any]:
@@ -44,14 +47,15 @@ class Control:
             paid = await sender.call("pay", bolt11=invoice["bolt11"], retry_for=PAY_SECONDS)
         except OSError as gone:
             raise CommandFailed(NOT_READY, str(gone)) from None
-        return {
+        told = {
             "payer": payer,
             "payee": payee,
             "amount_msat": amount_msat,
             "fee_msat": paid["amount_sent_msat"] - amount_msat,
             "seconds": round(trio.current_time() - began, 3),
-            "payment_preimage": paid["payment_preimage"],
         }
+        self.paid.append(told)
+        return {**told, "payment_preimage": paid["payment_preimage"]}
 
     async def mine(self, count: Integer = 1) -> dict[str, Any]:
         """Mine blocks; every node has read them when it answers."""

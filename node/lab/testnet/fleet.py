@@ -54,7 +54,6 @@ class Fleet:
             await self._bury([channel["txid"] for channel in opened])
         else:
             say("connecting the nodes")
-            await self._set_tolls(setup.channel_ids)
             await together(partial(self.connect, *channel.nodes) for channel in self.scenario.channel)
         say("waiting until every node knows every channel")
         await self.wait_until_routable()

@@ -25,6 +25,7 @@ from node.lab.testnet.grounds import (
 )
 from node.lab.testnet.members import Member, NodeHere, NodeThere
 from node.lab.testnet.place import NoTestnet, Place, Setup
+from node.lab.view.serving import Viewing
 
 log = logging.getLogger("rill.testnet")
 
@@ -79,6 +80,7 @@ async def _run(place: Place, scenario: Scenario, setup: Setup, control: Control)
         try:
             await fleet.raise_all(nursery, say)
             control.fleet = fleet
+            control.on_view = Viewing(control, nursery).open
             log.info("routable", extra={"nodes": len(members), "channels": len(scenario.channel)})
             await trio.sleep_forever()
         finally:

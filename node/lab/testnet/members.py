@@ -74,7 +74,6 @@ class NodeHere:
         self.node: Node | None = None
         self.node_id = ""
         self._chain, self._seed = chain, seed
-        self._tolls: dict[bytes, Toll] = {}
         self._scope, self._ended = trio.CancelScope(), trio.Event()
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -92,7 +91,6 @@ class NodeHere:
             self.directory, seed=node_seed(self._seed, self.name), alias=self.name, host=HOST, port=self.port
         )
         node = self.node = Node(config, self._chain)
-        node.switch.tolls.update(self._tolls)
         stream = Stream(node, self.directory / "stream")
         identity = Identity(self.directory, self.name)
         self._commands, general = commands_of(node, identity, *rooms_of(stream))
@@ -124,9 +122,8 @@ class NodeHere:
 
     async def set_toll(self, channel_id: str, toll: Toll) -> None:
         node = self._node
-        self._tolls[bytes.fromhex(channel_id)] = toll
-        node.switch.tolls.update(self._tolls)
-        node.gossiper.say_again(bytes.fromhex(channel_id))
+        await node.switch.set_toll(bytes.fromhex(channel_id), toll, 0)
+        node.gossiper.tell_toll(bytes.fromhex(channel_id))
 
     async def wait_for_usable(self, count: int) -> None:
         def are_usable(channels: list[Channel]) -> bool:
@@ -168,6 +165,8 @@ class NodeThere(Daemon):
                 feebase=toll.fee_base_msat,
                 feeppm=toll.fee_proportional_millionths,
                 htlcmin=toll.htlc_minimum_msat,
+                enforcedelay=0,
+                **({"htlcmax": toll.htlc_maximum_msat} if toll.htlc_maximum_msat else {}),
             )
 
     async def wait_for_usable(self, count: int) -> None:

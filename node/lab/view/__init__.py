@@ -1,0 +1,1 @@
+"""The page that shows a testnet: its nodes, its channels, and what moves in them."""
