@@ -1,11 +1,16 @@
 """What passing payments on has earned us, by the pair of channels it went through."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from htlc.channel import Channel
 from htlc.ladder import Forwarded, Htlc
+from htlc.relay import Forward
 from wire.units import Msat
+
+MOST_PASSAGES = 10_000
 
 if TYPE_CHECKING:
     from node.daemon.store import Store
@@ -21,13 +26,30 @@ class Earned(msgspec.Struct, frozen=True, gc=False):
     fees_msat: Msat = Msat(0)
 
 
+class Passage(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One HTLC that came in to be passed on, and what became of it."""
+
+    created_index: int
+    in_channel: int  # short_channel_ids; 0 if it has none any more
+    in_htlc_id: int
+    in_msat: Msat
+    out_channel: int
+    out_htlc_id: int  # -1: it was never offered
+    out_msat: Msat
+    status: str  # as Core Lightning's `listforwards` calls it
+    received_at: float
+    resolved_at: float = 0.0
+
+
 class Ledger:
-    """Sums per incoming channel: a router's books stay as small as its list of channels."""
+    """Sums per incoming channel, which stay small for ever, and the last passages one by one."""
 
     def __init__(self, store: "Store") -> None:
         rows = (msgspec.msgpack.decode(raw, type=Earned) for raw in store.values("forwards"))
         self._store = store
         self.earned = {row.channel_in: row for row in rows}
+        self._passed = store.last_passage()
+        self._new: list[Passage] = []
 
     @property
     def fees_msat(self) -> Msat:
@@ -47,3 +69,68 @@ class Ledger:
         turn.writes_once[origin.channel_id] = lambda: self._store.put_value(
             "forwards", origin.channel_id, self.earned[origin.channel_id]
         )
+
+    def note(self, turn: "Turn", channel_id: bytes, htlc: Htlc, status: str) -> None:
+        """Keep how an HTLC of ours that was passed on has ended; the oldest gives way to it."""
+        self._keep(turn, passage_of(turn.channel, channel_id, htlc, status))
+
+    def note_refusal(self, turn: "Turn", channel_id: bytes, htlc: Htlc, forward: Forward) -> None:
+        """Keep that an HTLC of a peer did not fit into the channel that it was to be passed on in."""
+        source, exit = turn.channel(channel_id), turn.channel(forward.exit.channel_id)
+        if source is None or exit is None:
+            return
+        passage = Passage(
+            0,
+            _name(source),
+            htlc.id,
+            htlc.amount_msat,
+            _name(exit),
+            -1,
+            forward.amount_msat,
+            "local_failed",
+            turn.switch.now(),
+        )
+        self._keep(turn, passage)
+
+    def _keep(self, turn: "Turn", passage: Passage | None) -> None:
+        if passage is not None:
+            self._passed += 1
+            now = turn.switch.now()
+            self._new.append(msgspec.structs.replace(passage, created_index=self._passed, resolved_at=now))
+            turn.writes_once[b"passages"] = self._write
+
+    def _write(self) -> None:
+        new, self._new = self._new, []
+        self._store.put_passages([(each.created_index, each) for each in new], MOST_PASSAGES)
+
+    def passages(self) -> list[Passage]:
+        """The last passages that have ended, in that order."""
+        return [msgspec.msgpack.decode(raw, type=Passage) for raw in self._store.values("passages")]
+
+
+def passage_of(
+    channel_of: Callable[[bytes], Channel | None], channel_id: bytes, htlc: Htlc, status: str
+) -> Passage | None:
+    """An HTLC of ours beside the one that it came from, while that is there."""
+    origin, outgoing = htlc.origin, channel_of(channel_id)
+    if not isinstance(origin, Forwarded) or outgoing is None:
+        return None
+    source = channel_of(origin.channel_id)
+    incoming = source.htlcs.remote.get(origin.htlc_id) if source is not None else None
+    if source is None or incoming is None:
+        return None
+    return Passage(
+        0,
+        _name(source),
+        incoming.id,
+        incoming.amount_msat,
+        _name(outgoing),
+        htlc.id,
+        htlc.amount_msat,
+        status,
+        incoming.decided_at,
+    )
+
+
+def _name(channel: Channel) -> int:
+    return channel.short_channel_id or channel.aliases.local or 0

@@ -167,9 +167,9 @@ class Resolver:
             case Save():
                 turn.writes_once[b"resolution" + channel_id] = partial(self._write, channel_id)
             case Settle(htlc=htlc):
-                turn.settle_outgoing(htlc)
+                turn.settle_outgoing(channel_id, htlc)
             case Lapse(htlc=htlc):
-                turn.lapse(htlc)
+                turn.lapse(channel_id, htlc)
             case Broadcast(transaction=transaction, child=child):
                 self._publish(turn, (transaction, child) if child else (transaction,))
             case Fund():

@@ -6,6 +6,7 @@ from node.daemon.rpc_backup import BackupCommands
 from node.daemon.rpc_channels import ChannelCommands
 from node.daemon.rpc_datastore import DatastoreCommands
 from node.daemon.rpc_feerates import FeerateCommands
+from node.daemon.rpc_forwards import ForwardCommands
 from node.daemon.rpc_general import GeneralCommands, Identity
 from node.daemon.rpc_invoices import InvoiceCommands
 from node.daemon.rpc_opening import OpeningCommands
@@ -33,6 +34,7 @@ def commands_of(node: Node, identity: Identity, *more: object) -> tuple[Commands
         PaymentCommands,
         SendpayCommands,
         RouteCommands,
+        ForwardCommands,
         RuneCommands,
         DatastoreCommands,
         BackupCommands,

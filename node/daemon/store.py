@@ -6,7 +6,7 @@ synchronous=FULL makes a commit one fsync. The exclusive lock refuses a second p
 spares the shared-memory index.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,7 @@ create table if not exists attempts(id integer primary key, value blob not null)
 create table if not exists tolls(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists onions(cltv_expiry integer, digest blob, primary key(cltv_expiry, digest))
     without rowid;
+create table if not exists passages(id integer primary key, value blob not null);
 create table if not exists forwards(channel_in blob primary key, value blob not null) without rowid;
 create table if not exists addresses(node_id blob primary key, value blob not null) without rowid;
 create table if not exists gossip(name blob primary key, raw blob not null) without rowid;
@@ -206,6 +207,16 @@ class Store(Database):
     def put_value(self, table: str, key: bytes | int, value: msgspec.Struct) -> None:
         """Write a row of one of the tables that hold a value for each key."""
         self.db.execute(f"insert or replace into {table} values(?, ?)", (key, _encode(value)))
+
+    def last_passage(self) -> int:
+        """The number of the last passage that was kept; 0 if there is none."""
+        [(number,)] = self.db.execute("select coalesce(max(id), 0) from passages")
+        return int(number)
+
+    def put_passages(self, rows: Sequence[tuple[int, msgspec.Struct]], most: int) -> None:
+        """Keep these, and no more than so many altogether."""
+        self.db.executemany("insert into passages values(?, ?)", [(i, _encode(row)) for i, row in rows])
+        self.db.execute("delete from passages where id <= ?", (rows[-1][0] - most,))
 
     def attempt(self, attempt_id: int) -> bytes | None:
         """The encoded value of one attempt."""

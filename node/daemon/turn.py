@@ -109,7 +109,7 @@ class Turn:
             case Offer(htlc=htlc):
                 self.settle_incoming(channel_id, htlc)
             case Settle(htlc=htlc):
-                self.settle_outgoing(htlc)
+                self.settle_outgoing(channel_id, htlc)
             case Withdraw(htlc=htlc):
                 self.withdraw(channel_id, htlc)
             case Broadcast(transaction=transaction):
@@ -212,6 +212,7 @@ class Turn:
                 most_dust_msat=self.switch.house.most_dust_exposure_msat,
             )
         except (CannotOffer, NotUsable):
+            self.switch.ledger.note_refusal(self, channel_id, htlc, forward)
             update = forward.exit.channel_update
             failure = Failure(FailureCode.temporary_channel_failure, channel_update=update)
             self.remove(channel_id, htlc.id, failed(forward.shared_secret, failure).outcome)
@@ -265,7 +266,7 @@ class Turn:
         data = update_attribution(htlc.shared_secret, packet, received, held)
         return msgspec.structs.replace(outcome, attribution_data=data)
 
-    def settle_outgoing(self, htlc: Htlc) -> None:
+    def settle_outgoing(self, channel_id: bytes, htlc: Htlc) -> None:
         """Carry the outcome of an HTLC that we offered to where it came from."""
         origin, outcome = htlc.origin, htlc.outcome
         assert origin is not None, "we know why we offered it"
@@ -276,13 +277,17 @@ class Turn:
         is_new = self.remove(origin.channel_id, origin.htlc_id, _upstream(outcome, origin.shared_secret))
         if is_new and isinstance(outcome, Fulfilled):
             self.switch.ledger.earn(self, origin, htlc)
+            self.switch.ledger.note(self, channel_id, htlc, "settled")
+        elif is_new:
+            self.switch.ledger.note(self, channel_id, htlc, "failed")
 
-    def lapse(self, htlc: Htlc) -> None:
+    def lapse(self, channel_id: bytes, htlc: Htlc) -> None:
         """Fail an HTLC that we offered, and that ended on the chain unclaimed, where it came from."""
         origin = htlc.origin
         assert origin is not None, "we know why we offered it"
         if isinstance(origin, Forwarded):
             self._fail_back(origin.channel_id, origin.htlc_id, origin.shared_secret)
+            self.switch.ledger.note(self, channel_id, htlc, "failed")
         else:
             self.switch.payments.settle(self, origin.attempt_id, None)
 

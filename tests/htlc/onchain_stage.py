@@ -79,10 +79,10 @@ class _Turn:
     def publish(self, *transactions: Transaction) -> None:
         self.published.append(transactions)
 
-    def settle_outgoing(self, htlc: Htlc) -> None:
+    def settle_outgoing(self, channel_id: bytes, htlc: Htlc) -> None:
         self.player.settled[htlc.id] = htlc.outcome
 
-    def lapse(self, htlc: Htlc) -> None:
+    def lapse(self, channel_id: bytes, htlc: Htlc) -> None:
         self.player.settled[htlc.id] = None
 
     def fail_channel(self, channel: Channel, why: str) -> None:

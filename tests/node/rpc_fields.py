@@ -46,6 +46,8 @@ REQUIRED = {
     "getroutes route": "probability_ppm amount_msat final_cltv path",
     "getroutes path": "short_channel_id_dir amount_in_msat amount_out_msat node_id_in node_id_out cltv_in "
     "cltv_out amount_msat next_node_id delay",
+    "listforwards": "created_index in_channel in_htlc_id in_msat status received_time out_channel out_msat "
+    "fee_msat style resolved_time",
     "delinvoice": "label payment_hash status created_index expires_at bolt11",
     "holdinvoice": "id payment_hash invoice state min_cltv created_at htlcs",
     "decode bolt11": "type valid currency created_at expiry payee min_final_cltv_expiry payment_hash "

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from node.daemon.gathering import PATIENCE_SECONDS
+from node.daemon.paying import PaymentFailed
 from onion.payload import HopPayload, encode_payload
 from tests.bolt import bolt
 from tests.node.line import Held, Network, network, until
@@ -16,6 +17,7 @@ from tests.node.rpc_fields import check
 from tests.node.rpc_stage import Client, clients
 from wire import bolt11
 from wire.crypto.hashes import sha256
+from wire.scid import text_of
 from wire.tlv import write_bigsize
 from wire.units import Msat
 
@@ -164,6 +166,45 @@ async def test_a_payment_that_has_ended_is_forgotten(tmp_path: Path) -> None:
         assert (await alice.error("delpay", **named, status="complete"))["code"] == 208
         assert (await alice.call("listpays"))["pays"] == (await alice.call("listsendpays"))["payments"] == []
         assert (await alice.error("pay", bolt11=asked["bolt11"]))["code"] == 203
+
+
+async def test_what_is_passed_on_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with clients(tmp_path, "alice bob carol") as (net, [_, bob, _]):
+        ends = [text_of(net.short_channel_id(*pair)) for pair in (("alice", "bob"), ("bob", "carol"))]
+        await net.pay("alice", "carol", AMOUNT_MSAT)
+        with pytest.raises(PaymentFailed):
+            await net.pay("alice", "carol", AMOUNT_MSAT, payment_secret=bytes(32))
+        await net.pay("bob", "carol", 4_800_000_000)
+        with pytest.raises(PaymentFailed):
+            await net.pay("alice", "carol", 500_000_000)
+        held = Held(net["carol"], monkeypatch)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(net.pay, "alice", "carol", AMOUNT_MSAT)
+            await held.wait_for(1)
+            rows = (await bob.call("listforwards"))["forwards"]
+            await held.release()
+        assert [row["status"] for row in rows] == ["settled", "failed", "local_failed", "offered"]
+        assert {(row["in_channel"], row["out_channel"]) for row in rows} == {tuple(ends)}
+        fee_msat = TOLL.fee_msat(Msat(AMOUNT_MSAT))
+        assert [row["fee_msat"] for row in rows if row["status"] != "local_failed"] == 3 * [fee_msat]
+        check("listforwards", rows[0])
+        await settle(net)
+        await net.stop("bob")
+        await net.start("bob")
+        bob = Client(net["bob"])
+        again = (await bob.call("listforwards", status="settled", in_channel=ends[0]))["forwards"]
+        assert [row["created_index"] for row in again] == [1, 4]
+        assert (await bob.call("listforwards", out_channel=ends[0]))["forwards"] == []
+        assert len((await bob.call("listforwards", start=2, limit=1))["forwards"]) == 1
+
+
+async def test_only_the_last_passages_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.daemon.ledger.MOST_PASSAGES", 2)
+    async with clients(tmp_path, "alice bob carol") as (net, [_, bob, _]):
+        for _ in range(4):
+            await net.pay("alice", "carol", AMOUNT_MSAT)
+        rows = (await bob.call("listforwards"))["forwards"]
+        assert [row["created_index"] for row in rows] == [3, 4]
 
 
 # --- one HTLC at a time
