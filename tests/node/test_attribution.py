@@ -82,6 +82,20 @@ async def test_who_garbles_a_failure_is_known_to_stand_behind_those_who_did_not(
         await settle(net)
 
 
+def swollen(message: Message) -> Message:
+    if not isinstance(message, UpdateFailHtlc):
+        return message
+    return msgspec.structs.replace(message, reason=bytes(65_400), attribution_data=None)
+
+
+async def test_a_failure_that_fills_its_message_leaves_no_room_for_times(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        bent(net["carol"], swollen)
+        with pytest.raises(PaymentFailed, match="nobody can read"):
+            await net.pay("alice", "carol", AMOUNT, payment_secret=bytes(32))
+        await settle(net)
+
+
 async def test_a_garbler_is_gone_round(tmp_path: Path) -> None:
     async with network(tmp_path) as net:
         await diamond(net)
