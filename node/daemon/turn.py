@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("rill.switch")
 
 MOST_DECISECONDS = (1 << 32) - 1
+MOST_TIMED_REASON_BYTES = 64_000  # of a failure that has room for the times beside it in one message
 
 ONION_BYTES = 16  # of the digest by which an onion is known again
 
@@ -257,7 +258,9 @@ class Turn:
         if htlc.shared_secret is None or isinstance(outcome, FailedMalformed):
             return outcome
         received = outcome.attribution_data
-        if htlc.path_key is not None or not self.switch.agrees_on(channel.charter.peer_id, ATTRIBUTION_DATA):
+        is_long = isinstance(outcome, Failed) and len(outcome.reason) > MOST_TIMED_REASON_BYTES
+        is_agreed = self.switch.agrees_on(channel.charter.peer_id, ATTRIBUTION_DATA)
+        if htlc.path_key is not None or is_long or not is_agreed:
             return outcome if received is None else msgspec.structs.replace(outcome, attribution_data=None)
         # failures.5: what is covered is the failure before our own layer; a success has none
         packet = wrap_failure(htlc.shared_secret, outcome.reason) if isinstance(outcome, Failed) else b""
