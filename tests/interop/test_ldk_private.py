@@ -1,9 +1,7 @@
 """Channels between Rill and LDK that nobody else hears of, with and without option_scid_alias."""
 
-import msgspec
 import pytest
 
-from htlc.channel import Channel
 from htlc.opening import ANCHORS_TYPE
 from node.daemon.node import Node
 from tests.interop.ldk_peer import LdkPeer
@@ -69,26 +67,11 @@ async def test_we_are_reached_over_their_private_channel_by_its_alias(stage: Sta
     direction = int(two.node_id > rill.node_id)
     await stage.graph(rill, lambda graph: graph.policy(private.graph_id or 0, direction) is not None)
     await one.until("list_graph", lambda graph: graph["directions"] == 2)
-    assert (await one("pay", bolt11=await hinting_invoice(rill, private, direction)))["status"] == "sent"
+    invoice = rill.bolt11(await rill.add_invoice(Msat(9_000_000), "over a private channel"))
+    [[hop]] = bolt11.decode(invoice).route_hints
+    assert (hop.pubkey, hop.short_channel_id) == (two.node_id, private.aliases.remote)
+    assert (await one("pay", bolt11=invoice))["status"] == "sent"
     await stage.quiet(rill)
-
-
-async def hinting_invoice(rill: Node, private: Channel, direction: int) -> str:
-    """An invoice of ours that names the private channel as its peer wants it named."""
-    policy = rill.graph.policy(private.graph_id or 0, direction)
-    assert policy is not None
-    assert private.hint_id == private.aliases.remote
-    assert private.hint_id is not None
-    hop = bolt11.RouteHop(
-        private.charter.peer_id,
-        private.hint_id,
-        policy.fee_base_msat,
-        policy.fee_proportional_millionths,
-        policy.cltv_expiry_delta,
-    )
-    row = await rill.add_invoice(Msat(9_000_000), "over a private channel")
-    invoice = bolt11.decode(rill.bolt11(row))
-    return bolt11.encode(msgspec.structs.replace(invoice, route_hints=((hop,),)), rill.signer.node_secret)
 
 
 async def test_channels_that_need_no_block(stage: Stage) -> None:

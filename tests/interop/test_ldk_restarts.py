@@ -8,7 +8,6 @@ import trio
 
 from tests.interop.ldk_peer import LdkPeer
 from tests.interop.stage import Stage
-from wire.units import Msat
 
 pytestmark = pytest.mark.slow
 
@@ -42,9 +41,17 @@ async def held_by(payee: LdkPeer, pay: Callable[[str], Awaitable[object]]) -> st
     return str(preimage)
 
 
-async def test_we_restart_with_htlcs_pending_both_ways(stage: Stage) -> None:
+async def test_we_restart_with_htlcs_pending_both_ways(stage: Stage, nursery: trio.Nursery) -> None:
+    """One for each of them to forward, and one that we pay ourselves."""
     async with line(stage) as (one, two):
+        rill = stage.ours["ours"]
+
+        async def pay(text: str) -> None:
+            nursery.start_soon(rill.pay_invoice, text)
+
+        balance_msat = rill.channel_balance_msat
         preimages = [
+            (two, await held_by(two, pay)),
             (two, await held_by(two, lambda text: one("pay", bolt11=text, wait=False))),
             (one, await held_by(one, lambda text: two("pay", bolt11=text, wait=False))),
         ]
@@ -56,7 +63,9 @@ async def test_we_restart_with_htlcs_pending_both_ways(stage: Stage) -> None:
         for payer in (one, two):
             await payer.saw("payment_sent")
         await stage.quiet(rill)
-        assert rill.switch.ledger.fees_msat > 0
+        fees_msat = rill.switch.ledger.fees_msat
+        assert fees_msat > 0
+        assert rill.channel_balance_msat == balance_msat + fees_msat - AMOUNT_MSAT
 
 
 async def test_they_restart_with_htlcs_pending(stage: Stage, nursery: trio.Nursery) -> None:
@@ -83,20 +92,3 @@ async def test_they_restart_with_htlcs_pending(stage: Stage, nursery: trio.Nurse
         await one.saw("payment_sent")
         await paid.wait()
         await stage.quiet(rill)
-
-
-async def test_we_restart_while_a_payment_of_ours_is_pending(stage: Stage, nursery: trio.Nursery) -> None:
-    async with line(stage) as (_, two):
-        rill = stage.ours["ours"]
-
-        async def pay(text: str) -> None:
-            nursery.start_soon(rill.pay_invoice, text)
-
-        preimage = await held_by(two, pay)
-        balance_msat = rill.channel_balance_msat
-        await stage.kill_rill("ours")
-        rill = await stage.start_rill("ours")
-        await stage.usable(rill, 2)
-        await two("claim", preimage=preimage)
-        await stage.quiet(rill)
-        assert rill.channel_balance_msat == balance_msat - Msat(AMOUNT_MSAT)
