@@ -155,7 +155,7 @@ def decode_entry(raw: bytes) -> Entry:
     """
     try:
         entry = _decode_entry(raw)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadBackup(f"is none of a channel: {error}") from None
     return _checked(entry)
 

@@ -79,7 +79,7 @@ def unsealed(txid: bytes, blob: bytes) -> Justice:
         plain = xchacha_open(_key(txid), blob[:_NONCE_BYTES], blob[_NONCE_BYTES:])
         length = int.from_bytes(plain[:_LENGTH_BYTES], "big")
         return _decode(plain[_LENGTH_BYTES : _LENGTH_BYTES + length])
-    except (BadTag, msgspec.MsgspecError) as broken:
+    except (BadTag, msgspec.MsgspecError, UnicodeDecodeError) as broken:
         raise Unreadable(str(broken)) from None
 
 

@@ -9,16 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from node.stream import manifest, messages, offer
+from htlc.backup import BadBackup, decode_entry, encode_entry, unseal
+from htlc.watchtower import HINT_BYTES, Unreadable, unsealed
+from node.daemon.tower_messages import TAG_BYTES, AddJustice, read_add, read_refused, write_add, write_stored
+from node.stream import fraud, manifest, messages, meter_messages, offer
 from onion.blinded import InvalidBlinding, decode_path, decode_recipient_data
 from onion.failures import attribute, decode_failure
+from onion.message import open_message
 from onion.payload import InvalidPayload, decode_payload
 from onion.sphinx import BadOnion, peel
+from tests.htlc.test_backup import an_entry
 from wire import bolt11, node_address, tlv
 from wire.bitcoin.address import InvalidAddress, script_of
 from wire.bitcoin.block import parse_block
 from wire.bitcoin.tx import MalformedTransaction, parse_transaction
 from wire.codec import DecodeError
+from wire.crypto.secp256k1 import point_of
 from wire.messages.base import Unknown
 from wire.messages.catalogue import decode, encode
 from wire.noise import BadFrame, HandshakeFailed, Initiator, Responder, Transport
@@ -98,6 +104,8 @@ def targets() -> dict[str, Target]:
     onions, chain = _hexes("bolt4.json"), _hexes("bolt3.json")
     gossip = _hexes("bolt7.json") + _hexes("bolt1.json")
     packet = max(onions, key=len)[:1366]
+    entries = [encode_entry(an_entry(number)) for number in range(3)]
+    asked = [write_add(AddJustice(1, bytes(TAG_BYTES), bytes(HINT_BYTES), 0, bytes(600)))]
     stream_errors = (DecodeError, manifest.InvalidManifest, offer.InvalidOffer)
     return {
         "message": Target(_message, (DecodeError,), gossip),
@@ -116,11 +124,20 @@ def targets() -> dict[str, Target]:
         "failure packet": Target(lambda raw: attribute((SECRET, OTHER_SECRET), raw), (), onions),
         "blinded path": Target(decode_path, (DecodeError, InvalidBlinding), onions),
         "recipient data": Target(decode_recipient_data, (DecodeError, InvalidBlinding), onions),
+        "onion message": Target(lambda raw: open_message(SECRET, point_of(OTHER_SECRET), raw), (), [packet]),
+        "backup": Target(decode_entry, (BadBackup,), entries),
+        "sealed backup": Target(lambda raw: unseal(raw, SECRET), (BadBackup,), entries),
+        "asked of a tower": Target(read_add, (DecodeError,), asked),
+        "answer of a tower": Target(read_refused, (DecodeError,), [write_stored(1) + b"\0\1"]),
+        "justice": Target(lambda raw: unsealed(bytes(32), raw), (Unreadable,), asked),
         "frames": Target(_transport, (BadFrame,), _hexes("bolt8.json")),
         "act one and three": Target(_responder, (HandshakeFailed,), _hexes("bolt8.json")),
         "act two": Target(_initiator, (HandshakeFailed,), _hexes("bolt8.json")),
         "manifest": Target(manifest.read_manifest, stream_errors, gossip),
         "offer": Target(offer.read_offer, stream_errors, gossip),
         "offer reply": Target(messages.read_offer_reply, stream_errors, gossip),
+        "proof of fraud": Target(fraud.read_fraud, (fraud.NotAProof,), gossip),
+        "tariff": Target(meter_messages.read_tariff, (DecodeError,), gossip),
+        "bill": Target(meter_messages.read_bill, (DecodeError,), gossip),
         "fragment": Target(messages.read_fragment, stream_errors, gossip),
     }

@@ -1,7 +1,9 @@
 """BOLT 5, revoked commitments: what a watchtower is given takes them as well as we could."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from htlc.justice import (
 )
 from htlc.keys import commitment_keys
 from htlc.ladder import Htlc
+from htlc.transactions import ChannelFormat
 from htlc.watchtower import (
     GIVEN_UP_BLOCKS,
     HINT_BYTES,
@@ -47,6 +50,8 @@ from tests.htlc.parties import ANCHORS, STATIC, Party, drain, opened_channel
 from tests.htlc.test_resolution_revoked import STATES, both_formats, sides, states_of, total_sat
 from wire.bitcoin.script import p2wpkh
 from wire.bitcoin.tx import Transaction
+from wire.crypto.aead import xchacha_seal
+from wire.crypto.hashes import tagged_hash
 from wire.crypto.secp256k1 import point_of
 
 LOW_PER_KW = 253
@@ -350,6 +355,33 @@ def test_nothing_is_made_of_a_commitment_that_holds_nothing_for_us() -> None:
 def test_garbage_is_no_justice(garbage: bytes) -> None:
     with pytest.raises(Unreadable):
         unsealed(bytes(32), garbage)
+
+
+@given(st.binary(max_size=200), st.integers(0, 400))
+def test_no_text_that_a_client_seals_is_more_than_unreadable(put_in: bytes, place: int) -> None:
+    """Whoever knows a txid can seal anything for the tower to read when the transaction comes."""
+    txid, packed = bytes(32), msgspec.msgpack.encode(JUSTICE)
+    packed = packed[:place] + put_in + packed[place:]
+    blob = sealed(txid, len(packed).to_bytes(4, "big") + packed)
+    with suppress(Unreadable):
+        unsealed(txid, blob)
+
+
+def test_neither_is_justice_with_a_text_that_is_none() -> None:
+    packed = msgspec.msgpack.encode(JUSTICE)
+    packed = packed[:1] + b"\xa1" + packed[1:]
+    with pytest.raises(Unreadable):
+        unsealed(bytes(32), sealed(bytes(32), len(packed).to_bytes(4, "big") + packed))
+
+
+PRIZE = Prize(0, Role.TO_LOCAL, (bytes(64),))
+POINT = bytes(33)
+JUSTICE = Justice(ChannelFormat.ANCHORS, POINT, POINT, POINT, POINT, 144, SCRIPT, (2500,), (PRIZE,))
+
+
+def sealed(txid: bytes, plain: bytes) -> bytes:
+    """What a client seals under a txid."""
+    return bytes(24) + xchacha_seal(tagged_hash(b"rill/watchtower", txid), bytes(24), plain)
 
 
 FORGERIES: dict[str, Callable[[Prize], Prize]] = {
