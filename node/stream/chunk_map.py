@@ -46,6 +46,11 @@ class ChunkMap:
         self._here += not self.is_here(index)
         self._states[index] = _HERE[0]
 
+    def lose(self, index: int) -> None:
+        """It is not here after all."""
+        self._here -= self.is_here(index)
+        self._states[index] = _MISSING[0]
+
     def first_missing(self, start: int, stop: int) -> int | None:
         """The first chunk from `start` on, before `stop`, that nobody brings."""
         found = self._states.find(_MISSING, start, stop)

@@ -145,13 +145,22 @@ class Library:
                     nursery.start_soon(title.run)
                     while True:
                         await title.wait_until_whole()
-                        out = self._outs.pop(root, None)
-                        if out is not None:
-                            self._deliver(title, out)
-                        await title.wait_changed(title.snapshot().version)
+                        version = title.snapshot().version
+                        if root in self._outs and await self._proven(title):
+                            self._deliver(title, self._outs.pop(root))
+                        else:
+                            await title.wait_changed(version)
         finally:
             del self.titles[root], self._scopes[root]
             title.record.close()
+
+    async def _proven(self, title: Title) -> bool:
+        """Whether a title is whole; what was bought long ago is looked at again."""
+        try:
+            return await title.prove_all()
+        except OSError as error:
+            title.stop(f"what was bought cannot be read: {error.strerror or error}")
+            return False
 
     def _deliver(self, title: Title, out: Path) -> None:
         """A download is whole: give it its name, or a copy if it has one already."""

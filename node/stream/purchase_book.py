@@ -15,12 +15,13 @@ _SCHEMA = """
 create table if not exists titles(root blob primary key, value blob not null) without rowid;
 create table if not exists chunks(root blob, chunk integer, provider blob not null,
     price_msat integer not null, fee_msat integer not null, bought_at integer not null,
-    subtree blob not null, proof blob not null, primary key(root, chunk)) without rowid;
+    subtree blob not null, proof blob not null, payment_hash blob not null,
+    primary key(root, chunk)) without rowid;
 create table if not exists wasted(payment_hash blob primary key, root blob not null, provider blob not null,
     price_msat integer not null, fee_msat integer not null, paid_at integer not null) without rowid;
 """
 HASH_BYTES = 32
-_PURCHASE = "chunk, provider, price_msat, fee_msat, bought_at, subtree, proof"
+_PURCHASE = "chunk, provider, price_msat, fee_msat, bought_at, subtree, proof, payment_hash"
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -40,6 +41,7 @@ class Purchase(msgspec.Struct, frozen=True, gc=False):
     bought_at: int
     subtree: bytes
     proof: bytes
+    payment_hash: bytes
 
 
 class Waste(msgspec.Struct, frozen=True, gc=False):
@@ -78,13 +80,14 @@ class PurchaseBook(Books):
         """Enter chunks that are written; durable at once."""
         for each in purchases:
             row = msgspec.structs.astuple(each)
-            self.note("insert or ignore into chunks values(?, ?, ?, ?, ?, ?, ?, ?)", root, *row)
+            self.note("insert or ignore into chunks values(?, ?, ?, ?, ?, ?, ?, ?, ?)", root, *row)
         self.flush()
 
     def enter_waste(self, root: bytes, waste: Waste) -> None:
-        """Enter a payment for nothing."""
+        """Enter a payment for nothing; durable at once."""
         row = (waste.payment_hash, root, waste.provider, waste.price_msat, waste.fee_msat, waste.paid_at)
         self.note("insert or ignore into wasted values(?, ?, ?, ?, ?, ?)", *row)
+        self.flush()
 
     def purchases(self, root: bytes) -> Iterator[Purchase]:
         """The chunks of a title that are ours, in their order."""
@@ -97,9 +100,22 @@ class PurchaseBook(Books):
         row = self._db.execute(query, (root, chunk)).fetchone()
         return Purchase(*row) if row else None
 
+    def is_entered(self, root: bytes, chunk: int, payment_hash: bytes) -> bool:
+        """Whether this payment is accounted for, by the chunk or as a waste."""
+        bought = self.purchase(root, chunk)
+        if bought is not None and bought.payment_hash == payment_hash:
+            return True
+        row = self._db.execute("select 1 from wasted where payment_hash = ?", (payment_hash,)).fetchone()
+        return row is not None
+
     def forget(self, root: bytes, first: int) -> None:
         """The chunks from this one on are no longer in the file."""
         self.note("delete from chunks where root = ? and chunk >= ?", root, first)
+        self.flush()
+
+    def forget_chunk(self, root: bytes, chunk: int) -> None:
+        """This chunk is no longer in the file, or something else is in its place."""
+        self.note("delete from chunks where root = ? and chunk = ?", root, chunk)
         self.flush()
 
     def wasted(self, root: bytes) -> list[Waste]:

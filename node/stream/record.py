@@ -18,7 +18,8 @@ from struct import Struct as Layer
 import trio
 
 from node.stream.files import PartFile
-from node.stream.offer import Offer, read_offer
+from node.stream.merkle import Layout, WrongChunkLength, subtree_hash
+from node.stream.offer import Offer, Terms, read_offer
 from node.stream.purchase_book import Purchase, PurchaseBook, Waste
 from wire.codec import DecodeError
 from wire.crypto.hashes import sha256
@@ -38,7 +39,7 @@ class Record:
         self._part = PartFile(part)
         self._directory = directory / root.hex()
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._fresh: list[tuple[Purchase, bytes]] = []
+        self._fresh: list[Purchase] = []
         self._has_fresh = trio.Event()
 
     async def run(self) -> None:
@@ -73,6 +74,19 @@ class Record:
         self.book.forget(self.root, whole + bool(has_rest))
         return self.book.purchases(self.root)
 
+    def is_intact(self, layout: Layout, index: int) -> bool:
+        """Whether a chunk that was bought before is what it was; forgets it if not. Raises OSError."""
+        bought = self.book.purchase(self.root, index)
+        try:
+            chunk = self.read(layout.offset(index), layout.chunk_bytes(index))
+            if bought is not None and subtree_hash(layout, index, chunk) == bought.subtree:
+                return True
+        except WrongChunkLength:
+            pass
+        log.warning("chunk %d of %s was changed on the disk", index, self.root.hex())
+        self.book.forget_chunk(self.root, index)
+        return False
+
     def wasted(self) -> list[Waste]:
         """What was paid for nothing."""
         return self.book.wasted(self.root)
@@ -102,9 +116,13 @@ class Record:
             else:
                 yield offer, ciphertext
 
-    def enter(self, purchase: Purchase, payment_hash: bytes) -> None:
+    def is_entered(self, terms: Terms) -> bool:
+        """Whether the payment of an offer is accounted for."""
+        return self.book.is_entered(self.root, terms.index, terms.payment_hash)
+
+    def enter(self, purchase: Purchase) -> None:
         """The chunk is written; it is entered soon."""
-        self._fresh.append((purchase, payment_hash))
+        self._fresh.append(purchase)
         self._has_fresh.set()
 
     def enter_waste(self, waste: Waste) -> None:
@@ -116,9 +134,9 @@ class Record:
         fresh = self._fresh
         if fresh:
             self._part.sync()
-            self.book.enter(self.root, [purchase for purchase, _ in fresh])
-            for _, payment_hash in fresh:
-                self.drop(payment_hash)
+            self.book.enter(self.root, fresh)
+            for purchase in fresh:
+                self.drop(purchase.payment_hash)
         self._fresh, self._has_fresh = [], trio.Event()
 
     def close(self) -> None:

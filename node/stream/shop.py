@@ -175,6 +175,9 @@ class Shop:
 
     def _put_on_sale(self, share: Share, manifest: Manifest) -> None:
         path, root = Path(share.path), manifest.root
+        kept = self._purchases.title(root) if share.is_bought else None
+        if kept is not None:
+            path = Path(kept.path)  # a download takes its name only when it is whole
         with ExitStack() as opened:
             source = opened.enter_context(FileSource(path))
             if share.is_bought:

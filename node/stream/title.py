@@ -101,6 +101,8 @@ class Title:
         self._chunks = ChunkMap(self.layout.chunk_count)
         self._demand = Demand(self.layout)
         self._window, self._on_chunk = window or Window(), on_chunk
+        self._unproven: set[int] = set()
+        """Chunks that were bought before this node started: somebody may have changed the file."""
         self._bill = self._opened(budget)
         self._route: tuple[Hop, ...] = ()
         self._is_paused = self._is_stopped = False
@@ -115,6 +117,7 @@ class Title:
         paid_msat = fee_msat = 0
         for purchase in self.record.purchases(self.layout.chunk_size):
             self._chunks.arrive(purchase.chunk)
+            self._unproven.add(purchase.chunk)
             paid_msat, fee_msat = paid_msat + purchase.price_msat, fee_msat + purchase.fee_msat
         for waste in self.record.wasted():
             paid_msat, fee_msat = paid_msat + waste.price_msat, fee_msat + waste.fee_msat
@@ -154,7 +157,7 @@ class Title:
         self._demand.wait_for(wanted)
         self._note()
         try:
-            while not self._chunks.has(wanted):
+            while not self._prove(wanted):
                 if self._is_stopped:
                     raise TitleStopped(self._problem)
                 await self._changed.wait()
@@ -162,6 +165,27 @@ class Title:
             self._demand.leave(wanted)
         self._demand.pace.note(size, trio.current_time())
         return self.record.read(offset, size)
+
+    async def prove_all(self) -> bool:
+        """Whether everything is here and is what was bought; what is not is missing again.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        is_whole = True
+        for index in sorted(self._unproven):
+            is_whole &= self._prove(range(index, index + 1))
+            await trio.lowlevel.checkpoint()
+        return is_whole and self.is_complete
+
+    def _prove(self, wanted: range) -> bool:
+        """Whether all of these chunks are here, and are what was bought."""
+        for index in self._unproven.intersection(wanted) if self._unproven else ():
+            self._unproven.discard(index)
+            if not self.record.is_intact(self.layout, index):
+                self._chunks.lose(index)
+                self._note()
+        return self._chunks.has(wanted)
 
     def prefer(self, offset: int) -> None:
         """The viewer is there now, or is about to be: buy ahead from this byte on."""
@@ -379,7 +403,7 @@ class Title:
             self._waste(terms, payment)
             return
         self.record.write(self.layout.offset(terms.index), chunk)
-        self.record.enter(self._purchase(terms, payment), terms.payment_hash)
+        self.record.enter(self._purchase(terms, payment))
         self._chunks.arrive(terms.index)
 
     def _purchase(self, terms: Terms, payment: Payment) -> Purchase:
@@ -391,6 +415,7 @@ class Title:
             int(self._desk.clock()),
             terms.subtree_hash,
             b"".join(terms.proof),
+            terms.payment_hash,
         )
 
     def _waste(self, terms: Terms, payment: Payment) -> None:
@@ -428,7 +453,7 @@ class Title:
             state = self._desk.node.payment(terms.payment_hash)
             if terms.root != self.root or terms.layout != self.layout:
                 continue
-            if state is None or state.status is Status.FAILED:
+            if state is None or state.status is Status.FAILED or self.record.is_entered(terms):
                 self.record.drop(terms.payment_hash)
                 continue
             self._bill.reserve_again(terms.price_msat)

@@ -56,7 +56,7 @@ async def is_linked(node: RillNode) -> bool:
 @pytest.mark.slow
 async def test_a_film_is_shared_fetched_killed_and_fetched_on(tmp_path: Path) -> None:
     film = tmp_path / "film.bin"
-    await trio.to_thread.run_sync(film.write_bytes, os.urandom(100 * CHUNK - 5))
+    await trio.to_thread.run_sync(film.write_bytes, os.urandom(300 * CHUNK - 5))
     port = _free_port()
     with running(tmp_path, port, "alice eric") as (chain, [alice, eric]):
         await fund(chain, alice)
@@ -64,10 +64,10 @@ async def test_a_film_is_shared_fetched_killed_and_fetched_on(tmp_path: Path) ->
         where = [f"--lightning-dir={tmp_path / name}" for name in ("alice", "eric")]
         wish = ("share", str(film), f"--chunk-size={CHUNK}", "--free-chunks=2", where[1])
         [share] = (await said(*wish))["shares"]
-        assert (share["chunks"], share["price_msat"]) == (100, PRICE_MSAT)
+        assert (share["chunks"], share["price_msat"]) == (300, PRICE_MSAT)
         provider = share["link"].partition("/")[2]
         [listed] = (await said("browse", provider, where[0]))["titles"]
-        assert (listed["root"], listed["total_msat"]) == (share["root"], 98 * PRICE_MSAT)
+        assert (listed["root"], listed["total_msat"]) == (share["root"], 298 * PRICE_MSAT)
 
         # over budget it stops, and says so
         budget = f"--per-title-msat={20 * PRICE_MSAT}"
@@ -89,7 +89,7 @@ async def test_a_film_is_shared_fetched_killed_and_fetched_on(tmp_path: Path) ->
         await until(partial(is_linked, again))
         done = await said("fetch", share["link"], f"--out={tmp_path / 'copy'}", where[0])
         assert done["delivered"] == str(tmp_path / "copy")
-        assert done["spent_msat"] == 98 * PRICE_MSAT, "what was paid is not paid again"
+        assert done["spent_msat"] == 298 * PRICE_MSAT, "what was paid is not paid again"
         await trio.to_thread.run_sync(check_same, tmp_path / "copy", film)
 
         # the seller's node is killed, and knows what it sells and what it sold
@@ -98,9 +98,9 @@ async def test_a_film_is_shared_fetched_killed_and_fetched_on(tmp_path: Path) ->
         back.wait_for(READY)
         sales = await said("sales", where[1])
         assert [each["root"] for each in sales["shares"]] == [share["root"]]
-        assert sum(each["chunks"] for each in sales["sales"]) == 98
-        assert sales["earned_msat"] == 98 * PRICE_MSAT
-        assert (await said("sales", where[0]))["spent_msat"] == 98 * PRICE_MSAT
+        assert sum(each["chunks"] for each in sales["sales"]) == 298
+        assert sales["earned_msat"] == 298 * PRICE_MSAT
+        assert (await said("sales", where[0]))["spent_msat"] == 298 * PRICE_MSAT
         again.end()
         back.end()
 

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from node.cli.main import run
 from node.stream import messages
 from node.stream.budget import Budget
 from node.stream.fraud import NotAProof, judge, read_fraud, write_fraud
@@ -230,13 +231,45 @@ async def test_what_was_bought_is_sold_on(tmp_path: Path, autojump_clock: object
         nursery.cancel_scope.cancel()
 
 
-async def test_a_proof_convicts_nobody_if_it_was_touched(
-    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+async def test_who_has_half_sells_half(tmp_path: Path, autojump_clock: object) -> None:
+    """A reseller that is still buying sells what it has; the rest comes from the dearer origin."""
+    async with swarm(tmp_path) as market, trio.open_nursery() as nursery:
+        seller, buyer = market.viewer, market.nodes[2]
+        title = await market.library.open(market.link, BUDGET)
+        half = COUNT // 2 * BLOCK_BYTES
+        assert await title.read(0, half) == market.content[:half]
+        title.pause()
+        await trio.sleep(1)  # what was bought is entered now and then
+        shop = Shop(seller, tmp_path / "shop", market.library.book, clock=lambda: NOW)
+        await nursery.start(shop.run)
+        shop.resell(title.manifest, title.record.path, Msat(10_000))
+        library = Library(buyer, tmp_path / "other", clock=lambda: NOW)
+        await nursery.start(library.run)
+        sellers = (seller, market.nodes[1])
+        link = Link(title.root, tuple(Address(node.node_id, "127.0.0.1", 9735) for node in sellers))
+        bought = await library.open(link, BUDGET, out=tmp_path / "second")
+        await bought.wait_until_delivered()
+        assert (tmp_path / "second").read_bytes() == market.content
+        from_reseller, from_origin = bought.snapshot().providers
+        assert from_reseller.chunks >= COUNT // 2
+        assert from_origin.chunks == COUNT - from_reseller.chunks > 0
+        assert not from_reseller.failures, "what it does not have yet is no failure"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_proof_convicts_and_convicts_nobody_if_it_was_touched(
+    tmp_path: Path,
+    autojump_clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     async with swarm(tmp_path) as market:
         sell_rubbish(market.nodes[0], monkeypatch)
         await market.fetch()
         proof = market.proof(market.nodes[0])
+    (tmp_path / "proof").write_bytes(proof)
+    assert run(["verify-fraud", str(tmp_path / "proof")]) == 0
+    assert "Fraud. The node 031b84c5" in capfd.readouterr().out
     claim = read_fraud(proof)
     assert write_fraud(claim) == proof
     for at in range(0, len(proof), 97):

@@ -224,3 +224,20 @@ async def test_the_first_chunks_may_be_free(autojump_clock: object) -> None:
         assert await deal.buy() == deal.source.content
         assert len(deal.alice.payments) == COUNT - 3
         assert sorted(chunk.price_msat for chunk in deal.bought) == 3 * [0] + 7 * [PRICE]
+
+
+async def test_a_file_that_somebody_changed_is_noticed_and_mended(autojump_clock: object) -> None:
+    async with shop() as deal:
+        title = await title_of(deal, wants_all=True)
+        await title.wait_until_delivered()
+        copy = deal.directory / "copy"
+        deal.library.close(title.root)
+        await trio.testing.wait_all_tasks_blocked()
+        changed = bytearray(copy.read_bytes())
+        changed[5:14] = b"somebody "
+        copy.write_bytes(changed)
+        assert copy.read_bytes() != deal.source.content
+        again = await deal.library.open(deal.link, AMPLE)
+        assert await again.read(0, LENGTH) == deal.source.content
+        assert len(deal.alice.payments) == COUNT + 1
+        assert copy.read_bytes() == deal.source.content
