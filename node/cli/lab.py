@@ -107,28 +107,3 @@ def sweep(
     from node.cli.lab_run import SweepWish, run_sweep
 
     raise typer.Exit(run_sweep(SweepWish(experiment, seed, grid, workers, cluster, out), as_json=as_json))
-
-
-@lab.command()
-def parts(
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same payments.")] = 1,
-    payments: Annotated[int, typer.Option(metavar="N", help="How many payments of each amount.")] = 100,
-    network: Annotated[
-        Path | None,
-        typer.Option("--graph", metavar="FILE", help="The network. Without it, one like mainnet."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write tables (CSV) and a plot (SVG) there.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
-) -> None:
-    """What splitting a payment and learning from failures are worth, from 1,000 to 10,000,000 sat.
-
-    The balances of all channels are drawn from the seed and known to nobody. The plot needs matplotlib \
-(pip install 'rill-lightning[lab]').
-    """
-    if not 1 <= payments <= 100_000:
-        raise typer.BadParameter(f"--payments {payments} is not between 1 and 100000")
-    from node.cli.lab_parts import show_parts
-
-    raise typer.Exit(show_parts(seed, payments, network, out, as_json=as_json))

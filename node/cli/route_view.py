@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -134,11 +135,11 @@ def _tell(question: Question, way: Way, costs: tuple[HopCost, ...] | None, secon
 
 
 def _table(graph: CompactGraph, way: Way, costs: tuple[HopCost, ...] | None) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("channel", "from", "to"):
-        table.add_column(heading)
-    for heading in ("msat", "fee", "cltv delta", *(("time lock", "hop", "without it") if costs else ())):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, no_wrap=True)
+    for heading in ("msat", "fee", "blocks", *(("for time", "for hop", "without") if costs else ())):
+        table.add_column(heading, justify="right", no_wrap=heading == "msat")
     for at, (edge, amount) in enumerate(zip(way.edges, way.amounts_msat, strict=True)):
         fee = way.amounts_msat[at - 1] - amount if at else 0
         ends = (graph.called(int(graph.source[edge])), graph.called(int(graph.target[edge])))

@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "depletion": {"nodes": 20, "hours": 0.1, "drifts": [0.0, 1.0], "merchants": 2},
     "fee-curve": {"people": 4, "hours": 0.05, "rivals": [0, 1]},
     "jamming": {"seconds": 120.0, "rates": [0.0, 4.0]},
+    "payment-parts": {"payments": 3, "amounts_sat": [1000, 10_000_000]},
     "network-policy": {"nodes": 15, "hours": 0.1, "policies": ["static", "liquidity"]},
     "streaming": {"viewers": 6, "hours": 0.1},
 }

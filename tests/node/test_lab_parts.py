@@ -8,8 +8,9 @@ import pytest
 from gossip.compact import CompactGraph
 from gossip.exports import to_table
 from gossip.search import Search
-from node.cli.main import run
+from node.lab.experiments.payment_parts import PaymentParts
 from node.lab.parts import STRATEGIES, Attempt, Town, compare, shares
+from node.lab.plugins import BadPlugin
 from tests.gossip.networks import a_network
 from tests.node.test_route_command import SQUARE
 
@@ -57,24 +58,22 @@ def test_the_same_seed_pays_the_same(network: CompactGraph) -> None:
     assert list(shares(network, 3, 3)) == list(shares(network, 3, 3))
 
 
-def test_the_command_writes_the_same_files_again(
-    network: CompactGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib")
+def test_the_experiment_answers_for_every_strategy(network: CompactGraph, tmp_path: Path) -> None:
     path = tmp_path / "network.csv"
     path.write_bytes(to_table(network))
-    written = []
-    for name in ("one", "two"):
-        out = tmp_path / name
-        assert run(["lab", "parts", "--graph", str(path), "--payments", "3", "--out", str(out)]) == 0
-        written.append({file.name: file.read_bytes() for file in out.iterdir()})
-    assert written[0] == written[1]
-    assert set(written[0]) == {"parts.csv", "shares.csv", "parts.svg"}
-    assert "payments that arrived" in capsys.readouterr().out
+    experiment = PaymentParts(graph=str(path), payments=4, amounts_sat=(1000, 3_000_000))
+    found = experiment.run(1)
+    assert [answer.partition(":")[0] for answer in found.answers[:5]] == list(STRATEGIES)
+    assert found.summary["paid_split_learning_1000"] == 1.0
+    assert [len(table.rows) for table in found.tables] == [10, 5]
+    assert all(len(line.x) == len(line.y) for figure in found.figures for line in figure.lines)
+    assert experiment.run(1) == found
 
 
-def test_a_network_without_large_nodes_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_that_does_not_serve_is_named(tmp_path: Path) -> None:
     path = tmp_path / "small.csv"
     path.write_text(SQUARE)
-    assert run(["lab", "parts", "--graph", str(path), "--payments", "1"]) == 1
-    assert "50,000,000 sat" in capsys.readouterr().err
+    with pytest.raises(BadPlugin, match="50,000,000 sat"):
+        PaymentParts(graph=str(path), payments=1).run(1)
+    with pytest.raises(BadPlugin, match="No such file"):
+        PaymentParts(graph=str(tmp_path / "none")).run(1)
