@@ -14,12 +14,14 @@ network uses imports it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gossip.graph import Graph, directed
+from gossip.graph import Channel, Graph, Policy, directed
+from wire.crypto.secp256k1 import Point
 from wire.scid import text_of
 from wire.units import msat
 
@@ -176,29 +178,46 @@ class CompactGraph:
         return twin
 
 
-def compact(graph: Graph) -> CompactGraph:
-    """The same network in columns; nodes keep their places."""
+def compact(graph: Graph, payer: Point | None = None, closed: Collection[int] = ()) -> CompactGraph:
+    """The same network in columns; nodes keep their places.
+
+    `payer` may send over his own channels whatever their policies say, or if they have none yet.
+    Nothing is forwarded by nodes whose places are `closed`, as by those that the graph shuns.
+    """
     rows = []
     for channel in graph.channels.values():
-        scid = channel.short_channel_id
         for direction in (0, 1):
-            policy = graph.policies.get(directed(scid, direction))
-            if policy is None:
-                continue
-            start, end = graph.index[channel.end(direction)], graph.index[channel.end(1 - direction)]
-            is_usable = not policy.is_disabled and channel.is_understood
-            # as in Graph: a maximum above the capacity discredits the direction
-            capacity_msat = msat(channel.capacity_sat)
-            is_usable &= policy.htlc_maximum_msat <= capacity_msat
-            fees = (policy.fee_base_msat, policy.fee_proportional_millionths, policy.cltv_expiry_delta)
-            least, most = (
-                min(told, capacity_msat + 1) for told in (policy.htlc_minimum_msat, policy.htlc_maximum_msat)
-            )
-            limits = (least, most, is_usable)
-            rows.append((scid, direction, start, end, channel.capacity_sat, *fees, *limits))
+            policy = graph.policies.get(directed(channel.short_channel_id, direction))
+            told = _own_terms(channel, policy) if channel.end(direction) == payer else _terms(channel, policy)
+            if told is not None:
+                start, end = graph.index[channel.end(direction)], graph.index[channel.end(1 - direction)]
+                rows.append((channel.short_channel_id, direction, start, end, channel.capacity_sat, *told))
     table = np.array(rows, np.int64).reshape(-1, 11)
     names = [node_id.hex() for node_id in graph.node_ids]
-    return CompactGraph(names, columns_of(table), _aliases(graph), graph.shunned)
+    return CompactGraph(names, columns_of(table), _aliases(graph), {*graph.shunned, *closed})
+
+
+# fee_base_msat, fee_millionths, cltv_delta, least_msat, most_msat, is_enabled
+_Terms: TypeAlias = tuple[int, int, int, int, int, bool]
+
+
+def _terms(channel: Channel, policy: Policy | None) -> _Terms | None:
+    if policy is None:
+        return None
+    capacity_msat = msat(channel.capacity_sat)
+    # as in Graph: a maximum above the capacity discredits the direction
+    is_usable = not policy.is_disabled and channel.is_understood and policy.htlc_maximum_msat <= capacity_msat
+    fees = (policy.fee_base_msat, policy.fee_proportional_millionths, policy.cltv_expiry_delta)
+    least, most = (
+        min(told, capacity_msat + 1) for told in (policy.htlc_minimum_msat, policy.htlc_maximum_msat)
+    )
+    return (*fees, least, most, is_usable)
+
+
+def _own_terms(channel: Channel, policy: Policy | None) -> _Terms:
+    capacity_msat = msat(channel.capacity_sat)
+    least = min(policy.htlc_minimum_msat, capacity_msat + 1) if policy else 0
+    return (0, 0, 0, least, capacity_msat, channel.is_understood)
 
 
 def columns_of(table: Ints) -> Columns:

@@ -1,0 +1,98 @@
+"""Parts over the graph that a node keeps: routes that fit together, as the search for one would make them."""
+
+from collections import Counter
+
+import msgspec
+
+from gossip.graph import Graph, directed
+from gossip.liquidity import Beliefs
+from gossip.parts import routes_in_parts
+from gossip.routes import NoRoute, Route, find_route
+from tests.gossip.lines import a_line, a_policy, connect, node_id
+from tests.gossip.test_routes import AMOUNT, any_network
+from wire.units import Sat
+
+A, B, C, D = (node_id(number) for number in range(4))
+OWN = {1: 8_000_000_000, 2: 8_000_000_000}
+
+
+def the_square(capacity_sat: int = 10_000_000) -> Graph:
+    """0 and 3 joined over 1 and over 2."""
+    graph = Graph()
+    for scid, (one, other) in enumerate([(0, 1), (0, 2), (1, 3), (2, 3)], start=1):
+        connect(graph, scid, one, other, a_policy(htlc_maximum_msat=capacity_sat * 1000))
+        channel = graph.channels[scid]
+        graph.add_channel(msgspec.structs.replace(channel, capacity_sat=Sat(capacity_sat)))
+    return graph
+
+
+def parts(graph: Graph, amount_msat: int, **options: object) -> tuple[Route, ...]:
+    asked = {"local_limits": OWN, "now_seconds": 0.0, **options}
+    return routes_in_parts(graph, A, D, amount_msat, 18, **asked)  # type: ignore[arg-type]
+
+
+def test_what_our_channels_cannot_send_alone_goes_over_both() -> None:
+    found = parts(the_square(), 9_000_000_000)
+    assert len(found) == 2
+    assert sum(route.amount_msat for route in found) == 9_000_000_000
+    sent = {route.hops[0].short_channel_id: route.hops[0].amount_msat for route in found}
+    assert all(OWN[scid] >= amount for scid, amount in sent.items())
+    assert {route.hops[-1].node_id for route in found} == {D}
+
+
+def test_a_small_payment_is_the_route_that_the_search_finds() -> None:
+    graph = the_square()
+    [route] = parts(graph, 1_000_000)
+    assert route.fee_msat == find_route(graph, A, D, 1_000_000, 18, local_limits=OWN).fee_msat
+
+
+def test_a_channel_of_ours_needs_no_policy() -> None:
+    graph = a_line(4)
+    del graph.policies[directed(100, 0)]
+    [route] = parts(graph, 5000, local_limits={100: 10_000})
+    assert [hop.short_channel_id for hop in route.hops] == [100, 101, 102]
+    assert parts(graph, 5000, local_limits={}) == ()
+
+
+def test_nothing_goes_where_it_must_not() -> None:
+    graph = the_square()
+    [route] = parts(graph, 7_000_000_000, excluded={(3, 0)})
+    assert [hop.short_channel_id for hop in route.hops] == [2, 4]
+    [route] = parts(graph, 7_000_000_000, excluded_nodes=[node_id(2)])
+    assert [hop.short_channel_id for hop in route.hops] == [1, 3]
+    assert parts(graph, 9_000_000_000, most_parts=1) == ()
+    assert parts(graph, 9_000_000_000, max_fee_msat=1) == ()
+
+
+def test_what_is_believed_moves_the_parts() -> None:
+    beliefs = Beliefs()
+    beliefs.refused(directed(3, 0), 10_000_000_000, 1_000_000, 0.0)
+    [route] = parts(the_square(), 5_000_000_000, beliefs=beliefs)
+    assert [hop.short_channel_id for hop in route.hops] == [2, 4]
+
+
+def test_in_any_network_the_parts_fit_together() -> None:
+    found = 0
+    for seed in range(300):
+        graph, limits = any_network(seed)
+        routes = routes_in_parts(graph, A, B, AMOUNT, 18, local_limits=limits, now_seconds=0.0)
+        try:
+            find_route(graph, A, B, AMOUNT, 18, local_limits=limits)
+        except NoRoute:
+            pass
+        else:
+            assert routes, seed
+        if not routes:
+            continue
+        found += 1
+        assert sum(route.amount_msat for route in routes) == AMOUNT
+        sent: Counter[int] = Counter()
+        for route in routes:
+            sent[route.hops[0].short_channel_id] += route.hops[0].amount_msat
+            for before, hop in zip(route.hops, route.hops[1:], strict=False):
+                policy = graph.policy(hop.short_channel_id, hop.direction)
+                assert policy is not None
+                assert policy.htlc_minimum_msat <= hop.amount_msat <= policy.htlc_maximum_msat
+                assert before.amount_msat == hop.amount_msat + policy.fee_msat(hop.amount_msat)
+        assert all(amount <= limits[scid] for scid, amount in sent.items())
+    assert found > 100
