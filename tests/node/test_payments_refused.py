@@ -1,14 +1,18 @@
 """What each hop refuses, whom the payer blames for it, and which other way it takes (BOLT 4)."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from htlc.relay import Toll
+from gossip.announcing import channel_update
+from gossip.graph import Policy
+from htlc.relay import Exit, Toll
 from node.daemon.paying import PaymentFailed, Wanted
 from node.daemon.payments import Status
+from node.daemon.turn import Turn
 from tests.bolt import bolt
 from tests.node.line import Network, bent, line, network
 from tests.node.payments import (
@@ -206,6 +210,65 @@ async def test_the_second_way_is_taken_when_the_first_fails(tmp_path: Path, trou
             Status.FAILED,
             Status.COMPLETE,
         ]
+
+
+def told_in_failures(net: Network, a: str, b: str, fee_base_msat: int, signer: str = "") -> Policy:
+    """Let `a` ask for more, and say so to those alone who pay too little; what the others know."""
+    scid, node = net.short_channel_id(a, b), net[a]
+    direction = int(node.node_id > net[b].node_id)
+    known = net["alice"].graph.policy(scid, direction)
+    assert known is not None
+    set_toll(net, a, b, Toll(fee_base_msat=Msat(fee_base_msat)))
+    policy = msgspec.structs.replace(known, fee_base_msat=Msat(fee_base_msat), timestamp=known.timestamp + 1)
+    sign = net[signer or a].sign_digest
+    node.switch.channel_updates[scid] = channel_update(
+        policy, node.switch.house.chain_hash, scid, direction, sign, is_announced=True
+    )
+    return known
+
+
+@bolt("failures.2", "failures.4")
+async def test_what_a_failure_tells_counts_for_its_payment_alone(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        known = told_in_failures(net, "bob", "carol", 7000)
+        scid = net.short_channel_id("bob", "carol")
+        for _ in range(2):
+            # nothing of the first payment is left for the second
+            payment = await net.pay("alice", "carol", AMOUNT)
+            assert (payment.attempts, payment.fee_msat) == (2, 7100)
+            assert known in (net["alice"].graph.policy(scid, 0), net["alice"].graph.policy(scid, 1))
+        failed = await failure_of(net, "alice", "carol", max_fee_msat=Msat(7099))
+        assert (failed.reason, failed.attempts) == ("fee_insufficient, says hop 1", 1)
+        await settle(net)
+
+
+@bolt("failures.2")
+async def test_what_a_failure_tells_must_be_signed_by_who_asks_for_it(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        told_in_failures(net, "bob", "carol", 7000, signer="carol")
+        failed = await failure_of(net, "alice", "carol")
+        assert (failed.reason, failed.attempts) == ("fee_insufficient, says hop 1", 1)
+        await settle(net)
+
+
+@bolt("failures.2")
+async def test_a_hop_that_asks_for_ever_more_is_left_alone_in_the_end(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        fees = count(2000, 1000)
+        told_in_failures(net, "bob", "carol", next(fees))
+        bob, scid = net["bob"], net.short_channel_id("bob", "carol")
+        exit_of = Turn.exit_of
+
+        def greedy(turn: Turn, short_channel_id: int) -> Exit | None:
+            if turn.switch is bob.switch and short_channel_id == scid:
+                told_in_failures(net, "bob", "carol", next(fees))
+            return exit_of(turn, short_channel_id)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Turn, "exit_of", greedy)
+            failed = await failure_of(net, "alice", "carol")
+        assert (failed.reason, failed.attempts) == ("fee_insufficient, says hop 1", 20)
+        await settle(net)
 
 
 async def test_no_way_is_taken_that_costs_more_than_the_payer_allows(tmp_path: Path) -> None:
