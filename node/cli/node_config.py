@@ -17,6 +17,7 @@ from node.daemon.rpc_peers import DEFAULT_PORTS
 from node.daemon.signer import ForcedKeys
 from wire import node_address
 from wire.codec import DecodeError
+from wire.crypto.secp256k1 import Point
 from wire.units import Msat, Sat
 
 HOST = "127.0.0.1"
@@ -53,6 +54,7 @@ def config_of(settings: Settings, directory: Path) -> NodeConfig:
         minimum_depth_blocks=settings.get("funding-confirms", usual_confirms),
         gossip_flush_seconds=0.0 if is_fast else GOSSIP_FLUSH_SECONDS,
         is_reconnecting=not settings.has("dev-no-reconnect"),
+        zeroconf_peers=frozenset(map(Point, settings.all("zeroconf-peer"))),
         watchtowers=tuple([Address(*tower) for tower in settings.all("watchtower")]),
         rgb_color=settings.get("rgb", b""),
         smallest_channel_sat=Sat(settings.get("min-capacity-sat", 10_000)),

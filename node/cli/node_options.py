@@ -27,6 +27,7 @@ from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, DEFAULT_DIRECTORY, LOG_LE
 
 DEFAULT_NETWORK = "regtest"
 CONFIG_FILE = "config"
+NODE_ID_PATTERN = re.compile(r"0[23][0-9a-fA-F]{64}")
 TOWER_PATTERN = re.compile(r"(0[23][0-9a-fA-F]{64})@(.+):([0-9]{1,5})")
 _NETWORK_FLAGS = {"mainnet": "bitcoin", "testnet": "testnet", "signet": "signet", "regtest": "regtest"}
 _ONLY_ON_COMMAND_LINE = ("conf", "lightning-dir", "help", "version", "list-features-only")
@@ -47,6 +48,12 @@ def _tower(text: str) -> TowerOption:
     return TowerOption(bytes.fromhex(found[1]), found[2].strip("[]"), int(found[3]))
 
 
+def _node_id(text: str) -> bytes:
+    if NODE_ID_PATTERN.fullmatch(text) is None:
+        raise ValueError
+    return bytes.fromhex(text)
+
+
 def _level(text: str) -> tuple[str, str]:
     level, _, subsystem = text.lower().partition(":")
     if level not in LOG_LEVELS:
@@ -62,6 +69,7 @@ def _secrets(text: str) -> tuple[bytes, ...]:
 
 
 TOWER = Kind("ID@HOST:PORT", _tower, "value_str")
+NODE_ID = Kind("the 66 hex digits of a node's id", _node_id, "value_str")
 LEVEL = Kind(f"one of {', '.join(LOG_LEVELS)}", _level, "value_str")
 SECRETS = Kind("six times 64 hex digits with / between them", _secrets, "value_str")
 
@@ -132,6 +140,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("htlc-minimum-msat", AMOUNT, "The least that an HTLC may carry. Without: 1.", "MSAT"),
         Option("htlc-maximum-msat", AMOUNT, "The most that we pass on in one. Without: all.", "MSAT"),
         Option("min-capacity-sat", NUMBER, "The smallest channel to accept. Without: 10000.", "N"),
+        Option("zeroconf-peer", NODE_ID, "Use its channels before a block confirms them.", "ID", True),
         Option("large-channels", FLAG, "Channels above 0.16 BTC, too. They always are possible."),
     ),
     "The interface over HTTP": (

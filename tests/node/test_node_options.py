@@ -51,6 +51,14 @@ def test_the_command_line_beats_the_networks_file_which_beats_the_common_one(tmp
     }
 
 
+def test_peers_are_trusted_by_name(tmp_path: Path) -> None:
+    ids = ["02" + "79" * 32, "03" + "5f" * 32]
+    said = settings(tmp_path, *[f"--zeroconf-peer={node_id}" for node_id in ids])
+    assert config_of(said, tmp_path).zeroconf_peers == set(map(bytes.fromhex, ids))
+    assert said.views()["zeroconf-peer"]["values_str"] == ids
+    assert not config_of(settings(tmp_path), tmp_path).zeroconf_peers
+
+
 def test_one_file_takes_the_place_of_both(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("alias=common\n")
     (tmp_path / "other").write_text("rgb=010203\n")
@@ -94,6 +102,7 @@ def test_what_only_this_machine_can_use_is_not_announced(tmp_path: Path) -> None
         (["--developer", "--dev-force-channel-secrets=00/11"], "not six times 64 hex digits"),
         (["--bitcoin-rpcuser=u"], "go together"),
         (["--watchtower=x"], "not ID@HOST:PORT"),
+        (["--zeroconf-peer=02ab"], "not the 66 hex digits of a node's id"),
         (["--conf=/nowhere/at/all"], "cannot be read: no such file"),
         (["alice"], "'alice' is no option"),
     ],
