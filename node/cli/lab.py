@@ -107,3 +107,21 @@ def sweep(
     from node.cli.lab_run import SweepWish, run_sweep
 
     raise typer.Exit(run_sweep(SweepWish(experiment, seed, grid, workers, cluster, out), as_json=as_json))
+
+
+@lab.command()
+def play(
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="Its file, or a name of the house's.")],
+    fidelity: Annotated[str, typer.Option(metavar="flow|real", help="Simulated, or on real nodes.")] = "flow",
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Instead of the scenario's own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a scenario happen, and say who was paid, who earned what, and every final balance.
+
+    At real fidelity it happens on real nodes in this process, under virtual time.
+    """
+    if fidelity not in ("flow", "real"):
+        raise typer.BadParameter(f"--fidelity {fidelity!r} is neither flow nor real")
+    from node.cli.lab_play import play_scenario
+
+    raise typer.Exit(play_scenario(scenario, seed, is_real=fidelity == "real", as_json=as_json))

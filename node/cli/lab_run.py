@@ -10,6 +10,7 @@ from rich.console import Console
 
 from node.cli.testnet_calls import FAILED, USAGE, print_json, say_failed
 from node.lab.experiments.model import Experiment
+from node.lab.graphs import BadGraphFile
 from node.lab.plugins import EXPERIMENTS, FEES, TRAFFIC, BadPlugin, names_of, plugin, plugin_class
 from node.lab.results import REPORT, LabMissing, check_lab, write_results
 from node.lab.sweeps import NoCluster, OtherSweep, Plan, sweep
@@ -80,7 +81,7 @@ def run_experiment(name: str, seed: int, texts: list[str], out: Path | None, *, 
         write_results(folder, experiment.question, findings, manifest)
     except (BadPlugin, BadSetting) as wrong:
         return say_failed(wrong, USAGE)
-    except (LabMissing, OSError) as failed:
+    except (BadGraphFile, LabMissing, OSError) as failed:
         return say_failed(failed, FAILED)
     if as_json:
         found = {"answers": findings.answers, "summary": findings.summary}

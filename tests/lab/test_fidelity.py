@@ -3,9 +3,13 @@
 At flow fidelity nothing takes time here, as nothing does for real nodes under virtual time.
 """
 
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from node.cli.main import run
 from node.lab.flow.engine import Pace
 from node.lab.flow.runs import Report, run_scenario
 from node.lab.real import OnlyFlow, run_real
@@ -121,6 +125,26 @@ def test_the_same_seed_gives_the_same_trace_and_another_one_another(name: str) -
     if scenario.traffic:
         other = run_scenario(msgspec.structs.replace(scenario, seed=scenario.seed + 1))
         assert other.trace_hash != first.trace_hash
+
+
+@pytest.mark.slow
+def test_play_prints_the_same_books_at_both_fidelities(capsys: pytest.CaptureFixture[str]) -> None:
+    books = []
+    for fidelity in ("flow", "real"):
+        assert run(["lab", "play", "book", f"--fidelity={fidelity}", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        books.append((told["earned_msat"], told["channels"]))
+        assert [payment["payee"] for payment in told["payments"]] == ["eric"]
+    assert books[0] == books[1]
+
+
+def test_play_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text('[[node]]\nname = "a"\n[[node]]\nname = "b"\n[[traffic]]\nmodel = "rush"\n')
+    assert run(["lab", "play", str(broken)]) == 2
+    assert "there is no traffic model 'rush'" in capsys.readouterr().err
+    assert run(["lab", "play", "nowhere"]) == 2
+    assert "no house scenario of that name" in capsys.readouterr().err
 
 
 def test_real_fidelity_says_what_it_cannot_do() -> None:

@@ -7,8 +7,9 @@ import pytest
 from node.lab.flow.engine import Engine, Wish
 from node.lab.flow.network import FlowNetwork
 from node.lab.flow.routing import ExactRouter, Router
-from node.lab.flow.towns import drawn_town
+from node.lab.flow.towns import drawn_town, town_of
 from node.lab.flow.trees import TreeRouter
+from node.lab.generator import generate
 
 
 def price_msat(network: FlowNetwork, path: list[int], amount_msat: int) -> int:
@@ -71,3 +72,20 @@ def test_payments_over_trees_keep_every_millisatoshi() -> None:
     network.check_conserved()
     assert sum(network.balance_msat) == total
     assert {outcome.is_paid for outcome in engine.outcomes} == {True, False}
+
+
+@pytest.mark.slow
+def test_a_graph_of_mainnets_size_becomes_a_network_that_pays() -> None:
+    graph = generate(1)
+    network = town_of(graph, Random(1))
+    assert len(network.names) == graph.nodes
+    assert len(network.ends) == graph.channels
+    assert sum(network.has_policy) == int(graph.is_enabled.sum())
+    engine = Engine(network, TreeRouter(network))
+    large = sorted(range(graph.nodes), key=lambda place: -len(network.out[place]))[:40]
+    for number in range(200):
+        payer, payee = Random(number).sample(large, 2)
+        engine.wish(Wish(number * 1000, payer, payee, 2_000_000))
+    engine.run()
+    network.check_conserved()
+    assert sum(outcome.is_paid for outcome in engine.outcomes) > 190

@@ -4,10 +4,19 @@ from random import Random
 from statistics import median
 from typing import ClassVar
 
-from node.lab.experiments.model import HOUR_SECONDS, Experiment, Figure, Findings, Line, Table, share, started
+from node.lab.experiments.model import (
+    HOUR_SECONDS,
+    Experiment,
+    Figure,
+    Findings,
+    Line,
+    Table,
+    share,
+    started,
+    town,
+)
 from node.lab.flow.engine import SECOND_US, Engine, Wish
 from node.lab.flow.runs import chance
-from node.lab.flow.towns import drawn_town
 from node.lab.traffic.model import Town
 
 DRY_SHARE = 0.1
@@ -20,6 +29,7 @@ class Depletion(Experiment, frozen=True, kw_only=True):
 
     question: ClassVar[str] = "How fast do channels deplete, and what does rebalancing cost?"
 
+    graph: str = ""  # mainnet, or a graph's file; without, so many nodes are drawn
     nodes: int = 60
     channels_each: int = 2
     drifts: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)  # the part that goes to merchants
@@ -70,12 +80,13 @@ class _Hour:
 
     def __init__(self, plan: Depletion, seed: int, drift: float, is_righted: bool) -> None:
         self._plan, self._drift = plan, drift
-        self._network = drawn_town(plan.nodes, plan.channels_each, chance(seed, "town"))
+        self._network = town(plan.graph, plan.nodes, plan.channels_each, seed)
         self._engine: Engine = started(self._network)
         self._end_us = round(plan.hours * HOUR_SECONDS * SECOND_US)
         self._dry_at: dict[int, int] = {}
         self._was_wet = [self._share(at) >= DRY_SHARE for at in range(len(self._network.source))]
-        by_channels = sorted(range(plan.nodes), key=lambda place: -len(self._network.out[place]))
+        out = self._network.out
+        by_channels = sorted(range(len(out)), key=lambda place: -len(out[place]))
         self._hubs = by_channels[:HUBS] if is_righted else []
         self._moved_msat = self._spent_msat = 0
         self._given(chance(seed, "traffic"))
@@ -135,13 +146,13 @@ class _Hour:
                 self._spent_msat += outcome.fee_msat
 
     def _given(self, random: Random) -> None:
-        plan, town, now = self._plan, Town(self._network), 0.0
-        merchants = town.some(plan.merchants, random)
-        consumers = [place for place in town.people if place not in set(merchants)]
+        plan, people, now = self._plan, Town(self._network), 0.0
+        merchants = people.some(plan.merchants, random)
+        consumers = [place for place in people.people if place not in set(merchants)]
         while (now := now + random.expovariate(plan.per_second)) * SECOND_US < self._end_us:
             if random.random() < self._drift:
                 payer, payee = random.choice(consumers), random.choice(merchants)
             else:
-                payer, payee = random.sample(town.people, 2)
+                payer, payee = random.sample(people.people, 2)
             amount_msat = round(plan.amount_msat * random.lognormvariate(0, 0.8))
             self._engine.wish(Wish(round(now * SECOND_US), payer, payee, amount_msat))

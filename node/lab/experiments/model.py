@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from node.lab.flow.engine import Engine, Wish
 from node.lab.flow.network import FlowNetwork
 from node.lab.flow.routing import ExactRouter, Router
+from node.lab.flow.runs import chance
+from node.lab.flow.towns import drawn_town, town_of
 
 LARGE_NODES = 250
 HOUR_SECONDS = 3600
@@ -75,6 +78,27 @@ def router_for(network: FlowNetwork) -> Router:
     from node.lab.flow.trees import TreeRouter
 
     return TreeRouter(network)
+
+
+MAINNET = "mainnet"
+
+
+def town(graph: str, nodes: int, channels_each: int, seed: int) -> FlowNetwork:
+    """A small town drawn from the seed; or one with mainnet's figures; or that of a graph's file.
+
+    Raises:
+        BadGraphFile: the file cannot be read.
+    """
+    random = chance(seed, "town")
+    if not graph:
+        return drawn_town(nodes, channels_each, random)
+    if graph == MAINNET:
+        from node.lab.generator import generate
+
+        return town_of(generate(seed), random)
+    from node.lab.graphs import read_graph
+
+    return town_of(read_graph([Path(graph)]), random)
 
 
 def share(part: float, whole: float) -> float:

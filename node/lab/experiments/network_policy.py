@@ -11,13 +11,13 @@ from node.lab.experiments.model import (
     Table,
     share,
     started,
+    town,
     until,
 )
 from node.lab.fees.model import FeePolicy
 from node.lab.flow.engine import SECOND_US, Engine, Outcome
 from node.lab.flow.governors import Governor
 from node.lab.flow.runs import chance, feed
-from node.lab.flow.towns import drawn_town
 from node.lab.plugins import FEES, TRAFFIC, plugin
 from node.lab.traffic.model import Town, TrafficModel
 
@@ -39,6 +39,7 @@ class NetworkPolicy(Experiment, frozen=True, kw_only=True):
         "How often do payments arrive and what do they cost, by the fee policy of the whole network?"
     )
 
+    graph: str = ""  # mainnet, or a graph's file; without, so many nodes are drawn
     nodes: int = 60
     channels_each: int = 2
     policies: tuple[str, ...] = tuple(OPTIONS)
@@ -74,10 +75,10 @@ class NetworkPolicy(Experiment, frozen=True, kw_only=True):
         return Findings(answers, summary, (Table("policies", columns, tuple(rows)),), figures)
 
     def _play(self, seed: int, policy: str) -> Engine:
-        network = drawn_town(self.nodes, self.channels_each, chance(seed, "town"))
+        network = town(self.graph, self.nodes, self.channels_each, seed)
         engine = started(network)
         made = plugin(FEES, policy, OPTIONS.get(policy, {}), FeePolicy)
-        for place in range(self.nodes):
+        for place in range(len(network.names)):
             Governor(engine, place, made, chance(seed, "fees", place))
         options = {"amount_msat": self.amount_msat, "spread": self.spread, "per_second": self.per_second}
         model = plugin(TRAFFIC, self.traffic, options, TrafficModel)

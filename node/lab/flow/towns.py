@@ -1,15 +1,19 @@
-"""Networks to experiment on, drawn by chance from a seed: hubs, and those around them.
+"""Networks to experiment on: drawn by chance from a seed, or after a graph that gossip has told of.
 
-Newcomers open channels with those who have many already (Barabási and Albert, 1999), so a few are
-large and most are small, as on mainnet. Capacities and fees are log-normal. Who has how much of a
-channel is uniform: nobody outside knows it.
+In a drawn one newcomers open channels with those who have many already (Barabási and Albert, 1999), so
+a few are large and most are small, as on mainnet; capacities and fees are log-normal. In either, who
+has how much of a channel is uniform: nobody outside knows it.
 """
 
 from random import Random
+from typing import TYPE_CHECKING
 
 from htlc.relay import Toll
 from node.lab.flow.network import FlowChannel, FlowNetwork
 from wire.units import Msat, Sat
+
+if TYPE_CHECKING:
+    from gossip.compact import CompactGraph
 
 LEAST_CAPACITY_SAT = 20_000
 CAPACITY = 14.8, 1.2  # of the logarithm of satoshi: the median is 2.7 million
@@ -26,6 +30,40 @@ def drawn_town(nodes: int, channels_each: int, random: Random, slots: int = 483)
             stubs += newcomer, known
     channels = [_channel(pair, random) for pair in ends]
     return FlowNetwork([f"n{place}" for place in range(nodes)], channels, slots)
+
+
+def town_of(graph: "CompactGraph", random: Random, slots: int = 483) -> FlowNetwork:
+    """The network of a graph; a direction without a policy, or switched off, passes nothing on."""
+    twins, directions = graph.twin.tolist(), graph.direction.tolist()
+    source, target = graph.source.tolist(), graph.target.tolist()
+    capacity_msat = graph.capacity_msat.tolist()
+    tolls = _tolls_of(graph)
+    channels = []
+    for edge, twin in enumerate(twins):
+        # a channel is told by its first direction, or by the only one that it has
+        if twin >= 0 and directions[edge]:
+            continue
+        balance_msat = Msat(round(capacity_msat[edge] * random.random()))
+        pair = tolls[edge], None if twin < 0 else tolls[twin]
+        capacity_sat = Sat(capacity_msat[edge] // 1000)
+        channels.append(FlowChannel((source[edge], target[edge]), capacity_sat, balance_msat, pair))
+    return FlowNetwork([str(name) for name in graph.names], channels, slots)
+
+
+def _tolls_of(graph: "CompactGraph") -> list[Toll | None]:
+    columns = zip(
+        graph.fee_base_msat.tolist(),
+        graph.fee_millionths.tolist(),
+        graph.cltv_delta.tolist(),
+        graph.least_msat.tolist(),
+        graph.most_msat.tolist(),
+        graph.is_enabled.tolist(),
+        strict=True,
+    )
+    return [
+        Toll(Msat(base), millionths, delta, Msat(least), Msat(most)) if is_enabled and most else None
+        for base, millionths, delta, least, most, is_enabled in columns
+    ]
 
 
 def _channel(ends: tuple[int, int], random: Random) -> FlowChannel:
