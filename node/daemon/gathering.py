@@ -3,7 +3,8 @@
 A part that waits stays undecided on its channel's ladder, onion and all, so nothing is written
 here: a restart reads every waiting HTLC again, and what was there gathers anew. A part counts only
 while its channel can still settle it by message. One that has gone to chain may have no output
-there, and revealing the preimage for it would give away what the others bring.
+there, and revealing the preimage for it would give away what the others bring. But once our user
+was told that all of it is here, it stays: whatever its payer does, our user may have relied on it.
 """
 
 from collections.abc import Callable
@@ -77,6 +78,10 @@ class Gathering:
         """Another HTLC of a payment that we expect; with the last one all are taken."""
         payment_hash = htlc.payment_hash
         gathered = self.waiting.get(payment_hash)
+        if gathered is not None and gathered.is_whole:
+            # what is whole waits for our user, and its payer changes nothing any more
+            self._fail(turn, (channel_id, htlc.id), htlc, shared_secret, UNWANTED)
+            return
         if gathered is None:
             gathered = self.waiting[payment_hash] = Gathered(wait.total_msat, self._switch.now())
             self._begun.set()
@@ -120,13 +125,17 @@ class Gathering:
 
     def take(self, turn: "Turn", payment_hash: bytes, preimage: bytes) -> bool:
         """Fulfil all parts of a payment, if it is whole; whether it was."""
-        gathered = self.waiting.get(payment_hash)
-        if gathered is None or not self._is_still_whole(turn, gathered):
+        gathered, parts = self.waiting.get(payment_hash), dict[tuple[bytes, int], Htlc]()
+        if self._switch.invoices.is_accepted(payment_hash):
+            parts = _undecided(turn, payment_hash)
+        elif gathered is not None and self._is_still_whole(turn, gathered):
+            parts = {key: part.htlc for key, part in gathered.parts.items()}
+        if not parts:
             return False
-        del self.waiting[payment_hash]
-        received_msat = Msat(sum(part.htlc.amount_msat for part in gathered.parts.values()))
+        self.waiting.pop(payment_hash, None)
+        received_msat = Msat(sum(htlc.amount_msat for htlc in parts.values()))
         self._switch.invoices.settle(turn, payment_hash, Take(preimage, False), received_msat)
-        for channel_id, htlc_id in gathered.parts:
+        for channel_id, htlc_id in parts:
             turn.remove(channel_id, htlc_id, Fulfilled(preimage))
         return True
 
@@ -137,15 +146,21 @@ class Gathering:
             return
         for key, part in gathered.parts.items():
             if self._can_be_settled(turn, *key):
-                failure = Failure(code, htlc_msat=part.htlc.amount_msat, height=self._switch.height)
-                turn.remove(*key, failed(part.shared_secret, failure).outcome)
+                self._fail(turn, key, part.htlc, part.shared_secret, code)
         self._tell(turn, payment_hash)
+
+    def _fail(
+        self, turn: "Turn", key: tuple[bytes, int], htlc: Htlc, shared_secret: bytes, code: FailureCode
+    ) -> None:
+        failure = Failure(code, htlc_msat=htlc.amount_msat, height=self._switch.height)
+        turn.remove(*key, failed(shared_secret, failure).outcome)
 
     def expire(self, turn: "Turn") -> None:
         """Refuse what has waited long enough for the rest of it (payload.4)."""
         oldest = self._switch.now() - PATIENCE_SECONDS
         for payment_hash, gathered in list(self.waiting.items()):
-            if gathered.since_seconds <= oldest and not gathered.is_whole:
+            is_accepted = self._switch.invoices.is_accepted(payment_hash)
+            if gathered.since_seconds <= oldest and not (gathered.is_whole or is_accepted):
                 self.refuse(turn, payment_hash)
 
     def keep_deadlines(self, turn: "Turn", height: int) -> None:
@@ -157,9 +172,19 @@ class Gathering:
 
     def _miss(self, turn: "Turn", payment_hash: bytes) -> None:
         """Our user, or the rest of a payment, was too late."""
-        row = self._switch.invoices.rows.get(payment_hash)
-        if row is not None and row.accepted_at:
+        if self._switch.invoices.is_accepted(payment_hash):
             self._switch.invoices.cancel(turn, payment_hash)
             self.refuse(turn, payment_hash, UNWANTED)
         else:
             self.refuse(turn, payment_hash)
+
+
+def _undecided(turn: "Turn", payment_hash: bytes) -> dict[tuple[bytes, int], Htlc]:
+    """The HTLCs that wait for a preimage of ours, also on channels that have gone to chain meanwhile."""
+    return {
+        (channel.id, htlc.id): htlc
+        for channel in turn.all_channels()
+        for htlc in channel.htlcs.remote.values()
+        # only what is for us keeps its onion once it was read
+        if htlc.payment_hash == payment_hash and htlc.onion is not None and htlc.shared_secret is not None
+    }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from htlc.deadlines import CLAIM_BLOCKS
 from htlc.relay import Owed, Take
 from wire.bolt11 import Fallback, RouteHop
 from wire.crypto.hashes import sha256
@@ -117,11 +118,13 @@ class Invoices:
         row = self.rows.get(payment_hash)
         if row is None:
             return None
+        # what was accepted and is read again after a restart waits as long as it would have without one
+        is_accepted = self.is_accepted(payment_hash)
         return Owed(
             None if row.is_held else row.payment_preimage,
             row.payment_secret,
             row.amount_msat,
-            row.min_final_cltv_expiry_delta,
+            CLAIM_BLOCKS if is_accepted else row.min_final_cltv_expiry_delta,
             is_open=row.is_open(self._now()),
         )
 
@@ -157,6 +160,11 @@ class Invoices:
         row = self.rows[payment_hash]
         if not row.accepted_at:
             self._put(turn, msgspec.structs.replace(row, accepted_at=int(self._now())))
+
+    def is_accepted(self, payment_hash: bytes) -> bool:
+        """Whether all of a held one was here, and our user has not decided yet."""
+        row = self.rows.get(payment_hash)
+        return row is not None and bool(row.accepted_at) and not (row.is_paid or row.is_cancelled)
 
     def cancel(self, turn: "Turn", payment_hash: bytes) -> None:
         """A held one shall not be paid any more."""
