@@ -24,9 +24,9 @@ def routes_in_parts(
     amount_msat: int,
     final_cltv_delta: int,
     *,
-    local_limits: Mapping[int, int],
-    now_seconds: float,
+    local_limits: Mapping[int, int] | None,
     beliefs: Beliefs | None = None,
+    now_seconds: float = 0.0,
     max_fee_msat: int | None = None,
     max_cltv: int = MAX_CLTV_BLOCKS,
     excluded: Collection[tuple[int, int]] = frozenset(),
@@ -35,12 +35,13 @@ def routes_in_parts(
 ) -> tuple[Route, ...]:
     """Routes that together bring an amount, as likely and as cheap as can be; none if there are none.
 
-    The arguments are those of `gossip.routes.find_route`. `beliefs` is what earlier attempts have told.
+    The arguments are those of `gossip.routes.find_route`. `beliefs` is what earlier attempts have
+    told, as it is at `now_seconds`.
     """
     if source == target or target not in graph.index or source not in graph.index:
         return ()
     closed = {graph.index[node] for node in excluded_nodes if node in graph.index}
-    columns = compact(graph, payer=source, closed=closed)
+    columns = compact(graph, payer=None if local_limits is None else source, closed=closed)
     start, end = graph.index[source], graph.index[target]
     liquidity = (beliefs or Beliefs()).liquidity(columns, now_seconds)
     _bound(columns, liquidity, start, local_limits, excluded)
@@ -53,13 +54,16 @@ def _bound(
     columns: CompactGraph,
     liquidity: Liquidity,
     source: int,
-    local_limits: Mapping[int, int],
+    local_limits: Mapping[int, int] | None,
     excluded: Collection[tuple[int, int]],
 ) -> None:
     """Our own channels send what they can now, and what is excluded carries nothing."""
     ours = columns.out_of(source)
-    now = [local_limits.get(scid, 0) for scid in columns.short_channel_id[ours].tolist()]
-    liquidity.least_msat[ours] = liquidity.most_msat[ours] = np.array(now, np.int64)
+    now = columns.most_msat[ours]
+    if local_limits is not None:
+        channels = columns.short_channel_id[ours].tolist()
+        now = np.array([local_limits.get(channel, 0) for channel in channels], np.int64)
+    liquidity.least_msat[ours] = liquidity.most_msat[ours] = now
     gone = [edge for edge in columns.edges([directed(*pair) for pair in excluded]) if edge >= 0]
     liquidity.least_msat[gone] = liquidity.most_msat[gone] = 0
 

@@ -13,6 +13,8 @@ is held against every limit, together with the parts that share its channels. A 
 fit is found anew by the search for single ways, on what the other parts have left.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -93,7 +95,7 @@ def split(
     """The parts of a payment, largest first; none if the amount cannot be brought there.
 
     They add up to the amount exactly, keep every limit of every edge together, and each keeps
-    `terms.limits`, of whose fee budget it gets its share.
+    `terms.limits`, whose fee budget is for all of them.
     """
     whole = single(graph, liquidity, source, target, amount_msat, terms)
     if terms.most_parts <= 1 or (whole is not None and chance(liquidity, whole) >= _SURE_ENOUGH):
@@ -235,13 +237,13 @@ def _fitted(flow: Flow, paths: list[tuple[list[int], int]]) -> tuple[Way, ...] |
     """The paths as parts with exact amounts, within all limits; None if they cannot be made to fit."""
     if len(paths) > flow.terms.most_parts:
         return None
-    left, parts = flow.liquidity.most_msat.copy(), []
+    left, parts = flow.liquidity.most_msat.copy(), list[Way]()
     to_pay = flow.amount_msat
     for at, (edges, units) in enumerate(paths):
         amount = to_pay if at == len(paths) - 1 else min(units * flow.unit_msat, to_pay)
         if amount <= 0:
             break
-        limits = _share(flow.terms.limits, amount, flow.amount_msat)
+        limits = _less_fees(flow.terms.limits, parts)
         way = exact(flow.graph, edges, amount, limits)
         if way is None or any(left[e] < a for e, a in zip(way.edges, way.amounts_msat, strict=True)):
             rest = Liquidity(np.minimum(flow.liquidity.least_msat, left), left)
@@ -255,7 +257,10 @@ def _fitted(flow: Flow, paths: list[tuple[list[int], int]]) -> tuple[Way, ...] |
     return tuple(parts)
 
 
-def _share(limits: Limits, amount_msat: int, whole_msat: int) -> Limits:
+def _less_fees(limits: Limits, parts: Sequence[Way]) -> Limits:
+    """What the limits leave when the fees of these parts are paid."""
     if limits.max_fee_msat is None:
         return limits
-    return msgspec.structs.replace(limits, max_fee_msat=limits.max_fee_msat * amount_msat // whole_msat)
+    return msgspec.structs.replace(
+        limits, max_fee_msat=limits.max_fee_msat - sum(part.fee_msat for part in parts)
+    )

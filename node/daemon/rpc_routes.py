@@ -1,6 +1,6 @@
 """Commands that look for routes, and send nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gossip.graph import Graph
@@ -14,7 +14,6 @@ from gossip.routes import (
     Route,
     find_route,
 )
-from node.daemon.errand import Errand
 from node.daemon.node import Node
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
@@ -25,7 +24,7 @@ from node.daemon.rpc_parameters import (
     NodeId,
     Number,
 )
-from node.daemon.splitting import MOST_PARTS, Burden, split
+from node.daemon.splitting import MOST_PARTS
 from wire import scid
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat, msat
@@ -91,28 +90,21 @@ class RouteCommands:
         for layer in map(str, layers):
             if layer not in KNOWN_LAYERS:
                 raise CommandFailed(INVALID_PARAMETERS, f"layers: unknown layer '{layer}'")
-        graph, errand = self._node.graph, Errand()
+        graph, whole_msat = self._node.graph, Msat(max(1, amount_msat))
         limits = self._node.payer.spendable() if "auto.localchans" in layers else None
-
-        def find(piece_msat: Msat, burden: Burden) -> Route:
-            return find_route(
-                graph,
-                source,
-                destination,
-                piece_msat,
-                final_cltv,
-                max_fee_msat=maxfee_msat - burden.fees_msat,
-                max_cltv=min(maxdelay, MAX_CLTV_BLOCKS),
-                excluded=errand.excluded(graph, piece_msat, burden),
-                local_limits=limits
-                and {name: most - burden.sent_msat.get(name, 0) for name, most in limits.items()},
-            )
-
+        most_parts = 1 if "auto.no_mpp_support" in layers else min(maxparts, MOST_PARTS)
+        ends, most_blocks = (source, destination), min(maxdelay, MAX_CLTV_BLOCKS)
+        bounds: dict[str, Any] = {
+            "max_fee_msat": maxfee_msat,
+            "max_cltv": most_blocks,
+            "local_limits": limits,
+        }
         try:
-            most_parts = 1 if "auto.no_mpp_support" in layers else min(maxparts, MOST_PARTS)
-            routes = split(find, Msat(max(1, amount_msat)), most_parts)
+            routes: tuple[Route, ...] = (find_route(graph, *ends, whole_msat, final_cltv, **bounds),)
         except NoRoute as none:
-            raise CommandFailed(_code(none), f"We could not find a usable set of paths: {none}") from None
+            routes = _in_parts(graph, ends, whole_msat, final_cltv, most_parts, bounds)
+            if not routes:
+                raise CommandFailed(_code(none), f"We could not find a usable set of paths: {none}") from None
         chances = [_chance(graph, route) for route in routes]
         together = 1.0
         for chance in chances:
@@ -123,6 +115,22 @@ class RouteCommands:
                 _route_view(source, route, chance) for route, chance in zip(routes, chances, strict=True)
             ],
         }
+
+
+def _in_parts(
+    graph: Graph,
+    ends: tuple[Point, Point],
+    amount_msat: Msat,
+    final_cltv: int,
+    most_parts: int,
+    bounds: Mapping[str, Any],
+) -> tuple[Route, ...]:
+    if most_parts <= 1:
+        return ()
+    # numpy is loaded, and the graph put in columns, only where a payment has to be split
+    from gossip.parts import routes_in_parts
+
+    return routes_in_parts(graph, *ends, amount_msat, final_cltv, most_parts=most_parts, **bounds)
 
 
 def _code(none: NoRoute) -> int:

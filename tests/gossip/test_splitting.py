@@ -58,9 +58,9 @@ def test_what_an_attempt_taught_moves_the_parts() -> None:
     assert len(split(graph, beliefs.liquidity(graph, 1e9), 0, 3, AMOUNT)) == 2
 
 
-def test_each_part_has_its_share_of_the_fee_budget() -> None:
+def test_the_fee_budget_is_for_all_parts_together() -> None:
     graph = two_ways()
-    for budget, expected in ((100_000, 2), (99_998, 0)):
+    for budget, expected in ((100_000, 2), (99_999, 0)):
         terms = Terms(limits=Limits(max_fee_msat=budget))
         assert len(split(graph, nothing_known(graph), 0, 3, AMOUNT, terms)) == expected
 
