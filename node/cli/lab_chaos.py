@@ -1,6 +1,6 @@
 """What a person sees of the chaos: what happens on a terminal, and the statement at the end."""
 
-from functools import partial
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -8,9 +8,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from node.cli.signals import until_signal
 from node.lab.chaos import run_chaos
 from node.lab.daemons import DaemonFailed
 from node.lab.statement import ChaosReport, ChaosWish
+
+INTERRUPTED = 130
 
 
 def show_chaos(seed: int, minutes: float, nodes: int, *, as_json: bool) -> int:
@@ -20,13 +23,12 @@ def show_chaos(seed: int, minutes: float, nodes: int, *, as_json: bool) -> int:
     with progress.status("starting") as status:
         say = status.update if progress.is_terminal else _ignore
         try:
-            report = trio.run(partial(run_chaos, wish, say))
-        except ExceptionGroup as group:
-            failed, others = group.split(DaemonFailed)
-            if failed is None or others is not None:
-                raise
-            typer.echo(f"rill: {_first(failed)}", err=True)
+            report = trio.run(_run, wish, say)
+        except DaemonFailed as failed:
+            typer.echo(f"rill: {failed}", err=True)
             return 1
+    if report is None:
+        return INTERRUPTED
     if as_json:
         typer.echo(msgspec.json.encode(report).decode())
     else:
@@ -34,8 +36,12 @@ def show_chaos(seed: int, minutes: float, nodes: int, *, as_json: bool) -> int:
     return 0 if report.conserved else 1
 
 
-def _first(group: BaseException) -> BaseException:
-    return _first(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
+async def _run(wish: ChaosWish, say: Callable[[str], None]) -> ChaosReport | None:
+    """The statement at the end, or None if a signal came before it."""
+    ended: list[ChaosReport] = []
+    async with until_signal():
+        ended.append(await run_chaos(wish, say))
+    return ended[0] if ended else None
 
 
 def _ignore(_: str) -> None:

@@ -1,9 +1,13 @@
 """Chaos among processes: nothing is stuck, nothing is missing, and a cheat loses everything."""
 
+import signal
+import subprocess
+
 import msgspec
 import pytest
 
 from node.cli.main import run
+from tests.node.processes import Program
 
 
 @pytest.mark.slow
@@ -22,6 +26,24 @@ def test_every_satoshi_survives_kills_cuts_reorganisations_and_a_cheat(
     assert report["kills"] > 0 <= report["reorgs"]
     accounted = ("end_sat", "onchain_fees_sat", "anchors_left_sat", "dust_left_sat")
     assert report["start_sat"] == sum(report[each] for each in accounted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_has_seen_enough_of_it_may_end_it(number: signal.Signals) -> None:
+    program = Program("lab", "chaos", "--minutes", "5")
+    pid = program._process.pid
+    while not has_nodes(pid):
+        assert program._process.poll() is None
+    assert program.end(number) == 130
+    assert "".join(program.said) == ""
+    assert not has_nodes(pid)
+
+
+def has_nodes(pid: int) -> bool:
+    """Whether a process has nodes for children."""
+    asked = ["pgrep", "--parent", str(pid), "--full", "lightning-dir"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("option", "value"), [("--nodes", "1"), ("--nodes", "99"), ("--minutes", "0")])
