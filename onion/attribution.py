@@ -92,7 +92,7 @@ def verified_hold_times(shared_secrets: Sequence[bytes], packet: bytes, received
     if len(received) != ATTRIBUTION_SIZE or len(shared_secrets) > MAX_HOPS:
         return ()
     for column, secret in enumerate(shared_secrets, start=MAX_HOPS - len(shared_secrets)):
-        packet = wrap_failure(secret, packet)
+        packet = wrap_failure(secret, packet) if packet else packet
         received = chacha20_xor(hmac_sha256(b"ammagext", secret), received)
         own = TRUNCATED_SIZE * _COLUMNS[column][0]
         found = received[own : own + TRUNCATED_SIZE]
