@@ -8,9 +8,11 @@ from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from tests.interop.stage import CAPACITY_SAT, PUSH_MSAT, Stage, of_type
 from tests.node.line import together
 from wire import bolt11
-from wire.units import Msat
+from wire.units import Msat, Sat
 
 pytestmark = pytest.mark.slow
+
+LARGE_SAT = Sat(20_000_000)  # which takes option_support_large_channel
 
 
 @pytest.mark.parametrize("anchors", [True, False], ids=["anchors", "static_remotekey"])
@@ -20,10 +22,10 @@ async def test_channels_of_either_opener_carry_payments_both_ways_and_close(
     ldk, rill = await stage.ldk("theirs", anchors=int(anchors)), await stage.rill("ours")
     await stage.connect(rill, ldk)
     channel_type = ANCHORS_TYPE if anchors else STATIC_REMOTEKEY_TYPE
-    await rill.open_channel(ldk.node_id, CAPACITY_SAT, PUSH_MSAT, channel_type=channel_type)
+    await rill.open_channel(ldk.node_id, LARGE_SAT, PUSH_MSAT, channel_type=channel_type)
     await stage.confirm(1)
     await stage.usable(rill, 1)
-    await ldk("open_channel", id=rill.node_id.hex(), sat=CAPACITY_SAT, push_msat=PUSH_MSAT, announced=True)
+    await ldk("open_channel", id=rill.node_id.hex(), sat=LARGE_SAT, push_msat=PUSH_MSAT, announced=True)
     await stage.confirm(1)
     await stage.usable(rill, 2)
     assert of_type(rill.channels()) == {channel_type}
@@ -46,7 +48,7 @@ async def test_channels_of_either_opener_carry_payments_both_ways_and_close(
     await rill.keysend(ldk.node_id, Msat(222_000))
     paid_msat = -5_000_000 + 7_000_000 + 1234 - 4321 + 123_456 - 222_000
     await stage.quiet(rill)
-    start_msat = int(PUSH_MSAT) + CAPACITY_SAT * 1000 - PUSH_MSAT
+    start_msat = int(PUSH_MSAT) + LARGE_SAT * 1000 - PUSH_MSAT
     assert rill.channel_balance_msat == start_msat + paid_msat
 
     ours, theirs_id = (channel.id for channel in rill.channels())

@@ -76,7 +76,7 @@ async def test_we_are_reached_over_their_private_channel_by_its_alias(stage: Sta
 
 async def test_channels_that_need_no_block(stage: Stage) -> None:
     """Ours has the type for it, theirs is trusted all the same."""
-    ldk = await stage.ldk("theirs", zero_conf=1)
+    ldk = await stage.ldk("theirs", zero_conf=1, onion_messages=1)
     rill = await stage.rill("ours", zeroconf_peers=frozenset([ldk.node_id]))
     await stage.connect(rill, ldk)
     await rill.open_channel(ldk.node_id, CAPACITY_SAT, PUSH_MSAT, is_announced=False, channel_type=EARLY)

@@ -7,6 +7,7 @@ import pytest
 from gossip.graph import Channel as GraphChannel
 from htlc.channel import Channel
 from htlc.opening import ANCHORS_TYPE
+from htlc.relay import Toll
 from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
 from node.daemon.paying import PaymentFailed
@@ -97,6 +98,22 @@ async def test_aliases_are_the_same_after_a_restart_and_a_reorganisation(tmp_pat
         assert net.channel("carol", "bob").aliases == private.aliases
         hint(net, private.hint_id)
         await net.pay("alice", "carol", AMOUNT_MSAT)
+
+
+@bolt("own-announcements.4")
+async def test_a_new_toll_of_a_private_channel_is_told_to_its_other_end(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob", is_announced=False, channel_type=None) as net:
+        alice, bob, channel_id = net["alice"], net["bob"], net.ids["alice", "bob"]
+        direction = int(alice.node_id > bob.node_id)
+        graph_id = net.channel("bob", "alice").graph_id
+        assert graph_id is not None
+        alice.switch.tolls[channel_id] = Toll(fee_base_msat=Msat(4321))
+        alice.gossiper.tell_toll(channel_id)
+        await bob.gossiper.wait_for_graph(
+            lambda graph: (
+                (policy := graph.policy(graph_id, direction)) is not None and policy.fee_base_msat == 4321
+            )
+        )
 
 
 async def test_without_the_feature_a_private_channel_is_an_ordinary_one(tmp_path: Path) -> None:
