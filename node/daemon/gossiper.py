@@ -313,8 +313,8 @@ class Gossiper:
     def tell_toll(self, channel_id: bytes) -> None:
         """What one of our channels asks for has changed."""
         channel = self._switch.channels.get(channel_id)
-        if channel is not None and channel.short_channel_id is not None and channel_id in self._updated:
-            self._say_update(channel, channel.short_channel_id)
+        if channel is not None and channel.graph_id is not None and channel_id in self._updated:
+            self._say_update(channel, channel.graph_id)
 
     def _timestamp(self, short_channel_id: int | None = None) -> int:
         timestamp = next_timestamp(self._seconds(), self._timestamps.get(short_channel_id, 0))
