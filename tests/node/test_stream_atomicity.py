@@ -17,7 +17,7 @@ from node.stream.purchase_book import PurchaseBook
 from node.stream.record import Record
 from node.stream.till import Till
 from node.stream.title import Title
-from node.stream.vendor import Policy
+from node.stream.vendor import Policy, Refused
 from tests.node.test_stream_sale import AMPLE, PRICE, Shop, on_type, request, shop
 
 COUNT = 10
@@ -210,6 +210,18 @@ async def test_many_viewers_that_never_pay_get_no_more_together_than_all_credit(
         await trio.testing.wait_all_tasks_blocked()
         assert len(deal.eric.invoices) == 4
         assert refusals == [messages.Reason.UNPAID] * (COUNT - 4)
+
+
+async def test_viewers_that_never_come_back_hold_no_credit_of_others(autojump_clock: object) -> None:
+    async with shop(credit_of_all_bytes=4 * BLOCK_BYTES) as deal:
+        vendor, root = deal.provider.vendor, deal.manifest.root
+        for stranger in range(4):
+            await vendor.sell(bytes([2, stranger]), root, 0)
+        with pytest.raises(Refused):
+            await vendor.sell(b"another", root, 0)
+        deal.now[0] += 900
+        assert (await vendor.sell(b"another", root, 0)).ciphertext
+        assert len(vendor.sales) == 1
 
 
 async def test_a_viewer_risks_no_more_than_its_window(
