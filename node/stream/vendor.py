@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from itertools import takewhile
 
 import msgspec
 
@@ -194,6 +195,9 @@ class Vendor:
         if debtor is not None and debtor.unpaid_bytes + size > self._policy.credit_bytes:
             raise CreditUsedUp
         if self._unpaid_bytes + size > self._policy.credit_of_all_bytes:
+            # whoever took and never came back would hold it for ever
+            self._forget_oldest()
+        if self._unpaid_bytes + size > self._policy.credit_of_all_bytes:
             raise Refused(Reason.UNPAID)
         preimage, expiry = self._entropy(32), self._clock() + self._policy.offer_seconds
         sale = _Sale(key, buyer, size, preimage, expiry)
@@ -220,6 +224,12 @@ class Vendor:
         """An offer that can no longer be paid frees its credit: the loss that a window bounds."""
         soon = self._clock() + self._policy.margin_seconds
         for sale in [sale for sale in debtor.unpaid.values() if sale.offer and sale.expiry <= soon]:
+            self._close_sale(sale)
+
+    def _forget_oldest(self) -> None:
+        """The same for all buyers; sales end in the order in which they were opened."""
+        soon = self._clock() + self._policy.margin_seconds
+        for sale in list(takewhile(lambda sale: sale.offer and sale.expiry <= soon, self.sales.values())):
             self._close_sale(sale)
 
     def _settled(self, payment_hash: bytes, amount_msat: Msat) -> None:
