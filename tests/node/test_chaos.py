@@ -42,7 +42,7 @@ def test_who_has_seen_enough_of_it_may_end_it(number: signal.Signals) -> None:
 
 def has_nodes(pid: int) -> bool:
     """Whether a process has nodes for children."""
-    asked = ["pgrep", "--parent", str(pid), "--full", "lightning-dir"]
+    asked = ["pgrep", "-P", str(pid), "-f", "lightning-dir"]
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
