@@ -25,7 +25,7 @@ from node.daemon.node import Node, PortTaken
 from node.daemon.rest import rest_app
 from node.daemon.restoring import UnusableBackup
 from node.daemon.rpc import SOCKET_NAME, RpcServer
-from node.daemon.rpc_general import Identity
+from node.daemon.rpc_general import GeneralCommands, Identity
 from node.daemon.rpc_table import commands_of
 from node.daemon.saboteur import BadSabotage
 from node.daemon.signer import SeedMissing
@@ -94,23 +94,36 @@ async def _serve(settings: Settings, directory: Path) -> None:
     with ExitStack() as kept:
         async with until_signal() as nursery:
             chain = await _chain(settings, directory, nursery, kept)
-            node = Node(config_of(settings, directory), chain)
-            stream = Stream(node, directory / STREAM_DIRECTORY)
-            await nursery.start(node.run)
-            await nursery.start(stream.run)
-            await nursery.start(GossipFile(directory, node.gossiper).run)
-            # a node that knows no height yet is of no use to anybody
-            await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
-            identity = Identity(directory, node.alias, settings.views())
-            commands, general = commands_of(node, identity, *rooms_of(stream))
-            path = directory / settings.get("rpc-file", Path(SOCKET_NAME))
-            await nursery.start(RpcServer(path, commands).run)
-            if settings.has("clnrest-port"):
-                await _serve_rest(settings, nursery, rest_app(commands, lambda: metrics_of(node)))
-            log.info("Server started with public key %s, alias %s", node.node_id.hex(), node.alias)
-            await general.stopped.wait()
-            # who called `stop` is answered first
+            async with trio.open_nursery() as living:
+                server, general = await _start(settings, directory, chain, living, nursery)
+                await general.stopped.wait()
+                living.cancel_scope.cancel()
+            # who called `stop` may start the next node in this place as soon as it is answered
+            server.hide()
+            general.ended.set()
             await trio.sleep(LAST_WORDS_SECONDS)
+
+
+async def _start(
+    settings: Settings, directory: Path, chain: Chain, living: trio.Nursery, nursery: trio.Nursery
+) -> tuple[RpcServer, GeneralCommands]:
+    """Start the node in one nursery, and what its user speaks with in the other, which ends later."""
+    node = Node(config_of(settings, directory), chain)
+    stream = Stream(node, directory / STREAM_DIRECTORY)
+    await living.start(node.run)
+    await living.start(stream.run)
+    await living.start(GossipFile(directory, node.gossiper).run)
+    # a node that knows no height yet is of no use to anybody
+    await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
+    identity = Identity(directory, node.alias, settings.views())
+    commands, general = commands_of(node, identity, *rooms_of(stream))
+    general.is_ended_by_others = True
+    server = RpcServer(directory / settings.get("rpc-file", Path(SOCKET_NAME)), commands)
+    await nursery.start(server.run)
+    if settings.has("clnrest-port"):
+        await _serve_rest(settings, nursery, rest_app(commands, lambda: metrics_of(node)))
+    log.info("Server started with public key %s, alias %s", node.node_id.hex(), node.alias)
+    return server, general
 
 
 async def _serve_rest(settings: Settings, nursery: trio.Nursery, app: Any) -> None:

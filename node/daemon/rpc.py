@@ -277,6 +277,7 @@ class RpcServer:
 
     def __init__(self, path: Path, commands: Commands) -> None:
         self.path, self._commands = path, commands
+        self._inode = 0
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the socket is there."""
@@ -286,7 +287,13 @@ class RpcServer:
                 nursery.start_soon(trio.serve_listeners, self._serve, [listener])
                 task_status.started()
         finally:
-            self.path.unlink(missing_ok=True)
+            self.hide()
+
+    def hide(self) -> None:
+        """Let nobody else connect; if another node has the place by now, leave it alone."""
+        with suppress(FileNotFoundError):
+            if self.path.stat().st_ino == self._inode:
+                self.path.unlink()
 
     def _bound(self) -> trio.socket.SocketType:
         """A listening socket that only we may connect to."""
@@ -298,6 +305,7 @@ class RpcServer:
                 bound.bind(name)
         finally:
             os.umask(mask)
+        self._inode = self.path.stat().st_ino
         bound.listen()
         return trio.socket.from_stdlib_socket(bound)
 

@@ -41,7 +41,8 @@ class GeneralCommands:
     def __init__(self, node: Node, identity: Identity) -> None:
         self._node, self._identity = node, identity
         self._network = node.chain.network
-        self.stopped = trio.Event()
+        self.stopped, self.ended = trio.Event(), trio.Event()
+        self.is_ended_by_others = False  # who sets `ended`
         self.commands: Commands | None = None
 
     async def getinfo(self) -> dict[str, Any]:
@@ -78,6 +79,8 @@ class GeneralCommands:
     async def stop(self) -> dict[str, Any]:
         """End the node."""
         self.stopped.set()
+        if self.is_ended_by_others:
+            await self.ended.wait()
         return {"result": "Shutdown complete"}
 
     async def help(self, command: Text | None = None) -> dict[str, Any]:

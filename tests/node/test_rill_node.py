@@ -145,6 +145,24 @@ async def test_a_signal_ends_a_node_cleanly(tmp_path: Path, number: signal.Signa
 
 
 @pytest.mark.slow
+async def test_whoever_stops_a_node_may_start_the_next_at_once(tmp_path: Path) -> None:
+    """In the same place, as soon as `stop` is answered."""
+    port = _free_port()
+    first = RillNode(tmp_path / "alice", port, "--chain=embedded")
+    first.wait_for(READY)
+    for _ in range(3):
+        node = RillNode(tmp_path / "bob", port)
+        node.wait_for(READY)
+        assert await node.call("stop") == {"result": "Shutdown complete"}
+        following = RillNode(tmp_path / "bob", port)
+        following.wait_for(READY)
+        assert node.code() == 0
+        assert (await following.call("getinfo"))["blockheight"] == 150
+        assert following.end() == 0
+    assert first.end() == 0
+
+
+@pytest.mark.slow
 def test_one_directory_has_one_node(tmp_path: Path) -> None:
     chain = RillChain(tmp_path / "chain", _free_port())
     first = RillNode(tmp_path / "alice", chain.port)
