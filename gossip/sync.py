@@ -101,7 +101,9 @@ class Gossip:
         is_worth_asking = features.has(GOSSIP_QUERIES)
         # a node that knows nothing yet wants everything, later only what is new
         first = max(0, now_seconds - OVERLAP_SECONDS) if self._has_synced() else 0
-        self._send(peer, self._filter(first, NEVER - first) if is_worth_asking else self._filter(NEVER, 0))
+        if is_worth_asking:
+            # a peer that is not has nothing to pass on, and may take any word more than init for an answer
+            self._send(peer, self._filter(first, NEVER - first))
         if is_worth_asking and sum(other.asking.has_asked for other in self.peers.values()) < SYNC_PEERS:
             self._send(peer, *self.peers[peer].asking.range())
         self._send(peer, *self._own_gossip(peer))

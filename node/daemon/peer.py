@@ -264,7 +264,7 @@ class Peer:
         match message:
             case Unknown(is_even=True):
                 # framing-tlv.3: an unknown even message closes the connection
-                self.warn(f"unknown message {message.type} must be understood")
+                self.close(f"unknown message {message.type} must be understood")
             case Unknown():
                 pass
             case Pong():

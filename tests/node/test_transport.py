@@ -268,12 +268,21 @@ async def test_an_unknown_odd_message_is_ignored(tmp_path: Path) -> None:
         assert await answers(caller)
 
 
+@bolt("framing-tlv.3")
+@pytest.mark.parametrize("raw", [encode(Unknown(4000, b"whatever")), encode(Unknown(60000, bytes(65533)))])
+async def test_an_unknown_even_message_costs_the_connection(tmp_path: Path, raw: bytes) -> None:
+    async with network(tmp_path, "bob") as net, calling(net["bob"]) as caller:
+        before = encode(Ping(num_pong_bytes=1))
+        await caller.send_raw(before, raw, before)
+        said = await caller.rest()
+        assert [type(message) for message in said if isinstance(message, Pong | Warning)] == [Pong]
+        assert await serves_others(net["bob"])
+
+
 @bolt("framing-tlv.2", "framing-tlv.3", "framing-tlv.4", "framing-tlv.6")
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(encode(Unknown(4000, b"whatever")), id="unknown even"),
-        pytest.param(encode(Unknown(60000, bytes(65533))), id="unknown even, as long as can be"),
         pytest.param(b"", id="no bytes"),
         pytest.param(b"\0", id="half a type"),
         pytest.param(encode(Ping(num_pong_bytes=1))[:3], id="a ping cut off"),
