@@ -93,8 +93,8 @@ class CompactGraph:
         self.shunned = frozenset(shunned)
         self.short_channel_id = columns.short_channel_id[order]
         self.direction = columns.direction[order].astype(np.int8)
-        self.source = columns.source[order].astype(np.int32)
-        self.target = columns.target[order].astype(np.int32)
+        self.source = columns.source[order]
+        self.target = columns.target[order]
         self.capacity_msat = columns.capacity_sat[order] * msat(1)
         self.fee_base_msat = columns.fee_base_msat[order]
         self.fee_millionths = columns.fee_millionths[order]

@@ -15,7 +15,7 @@ refused a label that could have led to something cheaper than what was found, a 
 every label that is not worse in everything, so that the answer is the optimum under all limits. (It
 gives up after thirty thousand labels, where no limit can be met at a price anybody would pay.)
 
-scipy's Dijkstra was measured for the potentials: 1.2 ms against 1.9 ms for the passes in numpy on
+scipy's Dijkstra was measured for the potentials: 1.2 ms against 1.4 ms for the passes in numpy on
 mainnet's graph, but its import costs a fifth of a second and 40 MB, and it is no faster for
 anything else here.
 """
@@ -239,9 +239,12 @@ def potentials(
         return least
     groups = np.flatnonzero(np.r_[True, end[1:] != end[:-1]])
     heads = end[groups]
-    known = least[heads]
+    known, ahead = least[heads], np.empty_like(weight)
     while True:
-        offered = np.minimum.reduceat(least[start] + weight, groups)
+        # every place is in range: clip only spares numpy its check
+        np.take(least, start, out=ahead, mode="clip")
+        ahead += weight
+        offered = np.minimum.reduceat(ahead, groups)
         np.minimum(offered, known, out=offered)
         is_settled = np.array_equal(offered, known)
         least[heads] = offered
