@@ -159,8 +159,8 @@ def channel_called(node: Node, name: str) -> Channel:
 
 
 def _names(channel: Channel) -> tuple[str, ...]:
-    scid = channel.short_channel_id
-    return (channel.id.hex(),) if scid is None else (channel.id.hex(), text_of(scid))
+    ids = (channel.short_channel_id, channel.aliases.local)
+    return (channel.id.hex(), *(text_of(each) for each in ids if each is not None))
 
 
 def _is_short(name: str) -> bool:

@@ -74,3 +74,13 @@ async def test_a_channel_is_closed_to_an_address_and_remembered(tmp_path: Path) 
 async def test_a_channel_that_is_not_there_is_said(tmp_path: Path, name: str) -> None:
     async with line(tmp_path, "alice bob") as net:
         assert await Client(net["alice"]).code("setchannel", [name]) == -1
+
+
+async def test_a_channel_answers_to_its_alias_too(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob", is_announced=False, channel_type=None) as net:
+        alice = Client(net["alice"])
+        [shown] = (await alice.call("listpeerchannels"))["channels"]
+        assert set(shown["alias"]) == {"local", "remote"}
+        for name in (shown["alias"]["local"], shown["short_channel_id"], shown["channel_id"]):
+            [changed] = (await alice.call("setchannel", id=name, feebase=7))["channels"]
+            assert changed["channel_id"] == shown["channel_id"]
