@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from gossip.routes import Hop
+from htlc import steps
+from htlc.ladder import Paid
 from htlc.relay import Toll
 from node.daemon.errand import Errand
 from node.daemon.invoices import DEFAULT_FINAL_DELTA_BLOCKS, InvoiceRow
 from node.daemon.payments import Attempt, AttemptRow, PaymentRow
+from node.daemon.turn import Turn
 from onion.blinded import BlindedPath, PaymentConstraints, PaymentRelay, RecipientData, blind, padded
 from onion.blinded_payment import aggregate, hops_of
 from onion.payload import encode_payload
@@ -86,6 +89,28 @@ async def test_a_payment_arrives_along_a_blinded_path(tmp_path: Path, by_node: b
         assert None not in keys[1:]
         # whoever is on the path does not say how long it took
         assert attempts(net["alice"])[0].hold_times == (0,)
+
+
+@bolt("processing.2")
+async def test_an_onion_on_a_blinded_path_is_passed_on_once_whatever_time_it_is_given(tmp_path: Path) -> None:
+    async with line(tmp_path, NAMES) as net:
+        invoice = await net["diana"].add_invoice(Msat(AMOUNT))
+        sent = {name: sent_by(net[name]) for name in ("bob", "carol")}
+        assert await ended(await pay(net, path_to_diana(net, bytes(32)), invoice)) != [""]
+        await settle(net)
+        [add] = adds(sent["bob"])
+
+        def again(turn: Turn) -> None:
+            channel = turn.channel(add.channel_id)
+            assert channel is not None
+            offered = (add.amount_msat, add.payment_hash, add.cltv_expiry + 1, add.onion_routing_packet)
+            turn.take(steps.offer(channel, *offered, Paid(10**6), add.blinded_path))
+            turn.saved[channel.id] = None
+
+        await net["bob"].switch.ask(again)
+        await settle(net)
+        assert len(adds(sent["bob"])) == 2
+        assert len(adds(sent["carol"])) == 1
 
 
 def adds(sent: Sequence[tuple[bytes, Message]]) -> list[UpdateAddHtlc]:
