@@ -34,6 +34,7 @@ create table if not exists attempts(id integer primary key, value blob not null)
 create table if not exists tolls(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists onions(cltv_expiry integer, digest blob, primary key(cltv_expiry, digest))
     without rowid;
+create index if not exists onions_by_digest on onions(digest);
 create table if not exists passages(id integer primary key, value blob not null);
 create table if not exists forwards(channel_in blob primary key, value blob not null) without rowid;
 create table if not exists addresses(node_id blob primary key, value blob not null) without rowid;
@@ -161,12 +162,11 @@ class Store(Database):
         ]
 
     def put_onion(self, cltv_expiry: int, digest: bytes) -> None:
-        """Remember an onion that was passed on; it asks for this expiry, and cannot ask for another."""
+        """Remember an onion that was passed on, for as long as it could be passed on."""
         self.db.execute("insert into onions values(?, ?)", (cltv_expiry, digest))
 
-    def has_onion(self, cltv_expiry: int, digest: bytes) -> bool:
-        asked = (cltv_expiry, digest)
-        found = self.db.execute("select 1 from onions where cltv_expiry = ? and digest = ?", asked)
+    def has_onion(self, digest: bytes) -> bool:
+        found = self.db.execute("select 1 from onions where digest = ?", (digest,))
         return found.fetchone() is not None
 
     def forget_onions(self, cltv_expiry: int) -> None:

@@ -19,7 +19,7 @@ from htlc.effects import Broadcast, Effect, Offer, Save, Send, Settle, Step, Wat
 from htlc.errors import CannotOffer, FailChannel, NotRemovable, NotUsable, Refused, TooMuchDust, Warn
 from htlc.ladder import Failed, FailedMalformed, Forwarded, Fulfilled, Htlc, Outcome
 from htlc.limits import spendable_msat
-from htlc.relay import Exit, Fail, Forward, Receive, Take, Wait, accept, blinded, decide, failed
+from htlc.relay import FAR_BLOCKS, Exit, Fail, Forward, Receive, Take, Wait, accept, blinded, decide, failed
 from onion.attribution import update_attribution
 from onion.failures import Failure, FailureCode, encode_failure, fail_packet, wrap_failure
 from wire.bitcoin.tx import Transaction
@@ -53,7 +53,7 @@ class Turn:
         self.broadcasts: list[tuple[Transaction, ...]] = []
         self.warned: list[tuple[bytes, bytes, str]] = []
         self.gone: dict[bytes, list[Htlc]] = {}
-        self.onions: set[tuple[int, bytes]] = set()
+        self.onions: set[bytes] = set()
 
     # --- staging
 
@@ -185,11 +185,13 @@ class Turn:
 
     def _is_replayed(self, forward: Forward) -> bool:
         """Whether this onion was passed on before; from now on it was."""
-        store, onion = self.switch.store, (forward.cltv_expiry, sha256(forward.shared_secret)[:ONION_BYTES])
-        if onion in self.onions or store.has_onion(*onion):
+        store, digest = self.switch.store, sha256(forward.shared_secret)[:ONION_BYTES]
+        if digest in self.onions or store.has_onion(digest):
             return True
-        self.onions.add(onion)
-        self.write(lambda: store.put_onion(*onion))
+        self.onions.add(digest)
+        # on a blinded path its expiry follows from that of the HTLC, which who brings it chooses
+        longest = self.switch.height + FAR_BLOCKS if forward.path_key is not None else forward.cltv_expiry
+        self.write(lambda: store.put_onion(longest, digest))
         return False
 
     def _forward(self, channel_id: bytes, htlc: Htlc, forward: Forward) -> None:
