@@ -43,7 +43,7 @@ from node.stream.ports import Node, Payment
 from node.stream.purchase_book import Purchase, Waste
 from node.stream.receipt import ChunkBought
 from node.stream.record import Record
-from node.stream.seller import Seller, choose, order_seconds
+from node.stream.seller import LACKING_SECONDS, Seller, choose, order_seconds
 from node.stream.snapshot import Hop, Snapshot, hops_of, price_note, seller_figures
 from node.stream.till import ChunkNotPaid, Gift, Till
 from wire.codec import DecodeError
@@ -51,6 +51,8 @@ from wire.units import Msat
 
 log = logging.getLogger("rill.stream")
 
+MOST_PARKED = 256
+"""How many chunks that nobody has yet are set aside."""
 LOOK_AGAIN_SECONDS = 1.0
 """How often a payment that was on its way when the node ended is looked at."""
 
@@ -101,11 +103,14 @@ class Title:
         self._chunks = ChunkMap(self.layout.chunk_count)
         self._demand = Demand(self.layout)
         self._window, self._on_chunk = window or Window(), on_chunk
+        self._unwritten: dict[int, tuple[bytes, Purchase]] = {}
+        """What was paid and could not be written, because the disk was full."""
         self._unproven: set[int] = set()
         """Chunks that were bought before this node started: somebody may have changed the file."""
         self._bill = self._opened(budget)
         self._route: tuple[Hop, ...] = ()
         self._is_paused = self._is_stopped = False
+        self._parked = 0
         self._problem = ""
         self.failure: Exception | None = None
         self.delivered: Path | None = None
@@ -208,6 +213,10 @@ class Title:
         self._problem, self.failure = "", None
         for seller in self._sellers:
             seller.pardon()
+        try:
+            self._write()
+        except OSError as error:
+            self._stop_for_disk(error)
         self._note()
 
     def stop(self, problem: str) -> None:
@@ -266,7 +275,12 @@ class Title:
             if seller is None:
                 if all(seller.is_out for seller in self._sellers):
                     self.stop(_reasons(self._sellers))
-                return
+                if not self._is_lacking(index, now) or self._parked >= MOST_PARKED:
+                    return
+                nursery.start_soon(self._park, index)
+                self._chunks.come(index)
+                self._parked += 1
+                continue
             try:
                 self._bill.reserve(seller.manifest.price_of(index))
             except OverBudget as over:
@@ -276,6 +290,17 @@ class Title:
             self._chunks.come(index)
             seller.on_the_way += 1
             nursery.start_soon(self._buy, index, seller)
+
+    def _is_lacking(self, index: int, now: float) -> bool:
+        """Whether the only reason to wait for a chunk is that its sellers buy it themselves."""
+        return any(seller.is_ready(now) and not seller.has(index, now) for seller in self._sellers)
+
+    async def _park(self, index: int) -> None:
+        """Leave a chunk that nobody has yet, so that others are bought meanwhile."""
+        await trio.sleep(LACKING_SECONDS)
+        self._parked -= 1
+        self._chunks.miss(index)
+        self._note()
 
     def _on_the_way(self) -> int:
         return sum(seller.on_the_way - seller.stuck for seller in self._sellers)
@@ -313,13 +338,13 @@ class Title:
         except (PurchaseFailed, OfferExpired, InvalidOffer, DecodeError, Defrauded) as failure:
             self._blame(index, seller, failure)
         except OSError as error:
-            self.failure = error
-            self.stop(f"what was bought cannot be kept: {error.strerror or error}")
+            self._stop_for_disk(error)
         finally:
             if payment is None:
                 self._bill.release(manifest.price_of(index))
             seller.on_the_way -= 1
-            self._chunks.miss(index)
+            if index not in self._unwritten:
+                self._chunks.miss(index)
             self._note()
 
     def _blame(self, index: int, seller: Seller, failure: Exception) -> None:
@@ -402,9 +427,16 @@ class Title:
         if self._chunks.is_here(terms.index):
             self._waste(terms, payment)
             return
-        self.record.write(self.layout.offset(terms.index), chunk)
-        self.record.enter(self._purchase(terms, payment))
-        self._chunks.arrive(terms.index)
+        self._unwritten[terms.index] = (chunk, self._purchase(terms, payment))
+        self._write()
+
+    def _write(self) -> None:
+        """Put what was paid and opened into its place; raises OSError, and keeps it then."""
+        for index, (chunk, purchase) in list(self._unwritten.items()):
+            self.record.write(self.layout.offset(index), chunk)
+            self.record.enter(purchase)
+            self._chunks.arrive(index)
+            del self._unwritten[index]
 
     def _purchase(self, terms: Terms, payment: Payment) -> Purchase:
         return Purchase(
@@ -437,6 +469,10 @@ class Title:
         log.info("provider %s changed its price: %s", fresh.provider.hex(), wrong)
         seller.manifest = fresh
         seller.problem = f"its price changed to {fresh.price_msat} msat"
+
+    def _stop_for_disk(self, error: OSError) -> None:
+        self.failure = error
+        self.stop(f"what was bought cannot be kept: {error.strerror or error}")
 
     def _note(self) -> None:
         """Something changed: wake the loop, the readers and whoever shows it."""
@@ -478,9 +514,10 @@ class Title:
         except Defrauded as fraud:
             keep_fraud(self._desk.frauds, fraud.evidence)
         except OSError as error:
-            self.stop(f"what was bought cannot be kept: {error.strerror or error}")
+            self._stop_for_disk(error)
         finally:
-            self._chunks.miss(terms.index)
+            if terms.index not in self._unwritten:
+                self._chunks.miss(terms.index)
             self._note()
 
     # --- showing

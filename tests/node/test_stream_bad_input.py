@@ -98,6 +98,27 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(
         assert len(deal.alice.payments) == 10, f"the {paid} that were paid are opened from their ciphertexts"
 
 
+async def test_a_disk_with_room_again_gets_what_was_paid(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop() as deal:
+        with monkeypatch.context() as patch:
+
+            def fill(record: Record, offset: int, content: bytes) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            patch.setattr(Record, "write", fill)
+            await stopped(deal)
+            title = deal.library.titles[deal.manifest.root]
+            title.resume()
+            assert title.is_stopped, "there is still no room"
+        title.resume()
+        await title.wait_until_delivered()
+        assert (deal.directory / "copy").read_bytes() == deal.source.content
+        assert len(deal.alice.payments) == 10
+        assert title.snapshot().spent_msat == 10 * PRICE
+
+
 async def test_a_price_that_rises_beyond_the_budget_stops_the_title(autojump_clock: object) -> None:
     async with shop() as deal:
 

@@ -257,6 +257,30 @@ async def test_who_has_half_sells_half(tmp_path: Path, autojump_clock: object) -
         nursery.cancel_scope.cancel()
 
 
+async def test_what_nobody_has_yet_holds_up_nothing_else(tmp_path: Path, autojump_clock: object) -> None:
+    async with swarm(tmp_path) as market, trio.open_nursery() as nursery:
+        title = await market.library.open(market.link, BUDGET)
+        later = 40 * BLOCK_BYTES
+        await title.read(later, len(market.content))
+        title.pause()
+        await trio.sleep(1)
+        shop = Shop(market.viewer, tmp_path / "shop", market.library.book, clock=lambda: NOW)
+        await nursery.start(shop.run)
+        shop.resell(title.manifest, title.record.path, Msat(10_000))
+        library = Library(market.nodes[2], tmp_path / "other", clock=lambda: NOW)
+        await nursery.start(library.run)
+        link = Link(title.root, (Address(market.viewer.node_id, "127.0.0.1", 9735),))
+        bought = await library.open(link, BUDGET, out=tmp_path / "second")
+        while bought.snapshot().chunks_bought < 20:
+            await bought.wait_changed(bought.snapshot().version)
+        assert not bought.snapshot().is_stopped
+        title.want_all()
+        title.resume()
+        await bought.wait_until_delivered()
+        assert (tmp_path / "second").read_bytes() == market.content
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_proof_convicts_and_convicts_nobody_if_it_was_touched(
     tmp_path: Path,
     autojump_clock: object,
