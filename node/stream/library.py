@@ -24,7 +24,8 @@ from node.stream.purchase_book import Kept, PurchaseBook
 from node.stream.receipt import ChunkBought
 from node.stream.record import Record
 from node.stream.till import Till
-from node.stream.title import Desk, Title
+from node.stream.title import Title
+from node.stream.trade import Desk
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat

@@ -16,7 +16,7 @@ from node.stream.provider import Provider
 from node.stream.purchase_book import PurchaseBook
 from node.stream.record import Record
 from node.stream.till import Till
-from node.stream.title import Title
+from node.stream.trade import Trade
 from node.stream.vendor import Policy, Refused
 from tests.node.test_stream_sale import AMPLE, PRICE, Shop, on_type, request, shop
 
@@ -84,7 +84,7 @@ STEPS: list[tuple[type, str, bool]] = [
     (Record, "seal", False),
     (Till, "pay", True),
     (Till, "pay", True),
-    (Title, "_open", False),
+    (Trade, "_open", False),
     (Record, "write", False),
     (Record, "enter", False),
     (PurchaseBook, "enter", False),
