@@ -115,11 +115,12 @@ class Provider:
 
     async def serve(self) -> None:
         """Answer requests until cancelled."""
-        try:
-            async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as self._nursery:
+            try:
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                # the node may still bring requests, when nobody may work on them any more
+                self._nursery = None
 
     async def _receive_get_manifest(self, peer: Point, payload: bytes) -> None:
         self._enqueue(peer, messages.read_get_manifest, payload)
