@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import pytest
 
 from node.cli.main import run
 from node.lab.testnet.grounds import NoBitcoind, bitcoind_program
+
+PATIENCE_SECONDS = 60
 
 
 class Testnet:
@@ -110,6 +114,20 @@ def test_nodes_in_processes_and_on_bitcoind_pay_as_well(testnet: Testnet, option
     assert sum(map(sum, balances(again))) == 2 * 10_000_000_000
     assert balances(again)[0] == [5_000_000_000 - 1_001_010, 5_000_000_000 + 1_001_010]
     testnet("pay", "carol", "alice", 1_000_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--processes"]], ids=["one process", "processes"])
+def test_a_network_that_was_killed_comes_back(testnet: Testnet, options: list[str]) -> None:
+    up = testnet("up", "--nodes=2", *options)
+    testnet("pay", "alice", "bob", 1_000_000)
+    os.kill(up["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while testnet("status")["up"]:
+        assert time.monotonic() < deadline
+    again = testnet("up")
+    assert balances(again) == [[4_999_000_000, 5_001_000_000]]
+    testnet("pay", "bob", "alice", 1000)
 
 
 def test_a_user_is_told_what_is_wrong(testnet: Testnet, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What may be asked of a running testnet, over its control socket."""
 
+import os
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -31,8 +32,8 @@ class Control:
     async def status(self) -> dict[str, Any]:
         """Whether the network is up, and its nodes and channels."""
         if self.fleet is None:
-            return {"ready": False, "stage": self.stage}
-        return {"ready": True, **await overview(self.fleet)}
+            return {"ready": False, "stage": self.stage, "pid": os.getpid()}
+        return {"ready": True, "pid": os.getpid(), **await overview(self.fleet)}
 
     async def pay(self, payer: Text, payee: Text, amount_msat: AmountMsat) -> dict[str, Any]:
         """Pay a new invoice of one node from another."""
