@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from node.daemon.runes import Alternative, Restriction, Rune
 from tests.node.line import network
 from tests.node.rpc_fields import check
 from tests.node.rpc_stage import Client
@@ -115,3 +116,11 @@ async def test_a_blacklisted_rune_counts_no_more(tmp_path: Path) -> None:
 async def test_what_is_no_rune_is_refused(tmp_path: Path, params: dict[str, Any]) -> None:
     async with network(tmp_path, "alice") as net:
         assert await Client(net["alice"]).code("createrune", params) == -32602
+
+
+async def test_a_forged_rune_of_any_name_is_refused(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice") as net:
+        alice = Client(net["alice"])
+        for digits in (1, 17, 5000):
+            forged = str(Rune(bytes(32), (Restriction((Alternative("", "=", "9" * digits),)),)))
+            assert await alice.code("checkrune", {"rune": forged}) == 1501

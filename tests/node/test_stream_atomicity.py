@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from starlette.requests import Request
 
 from node.daemon.payments import Status
 from node.stream import messages
+from node.stream.door import Door
 from node.stream.library import Library
 from node.stream.merkle import BLOCK_BYTES
 from node.stream.orders import Orders
@@ -222,6 +224,15 @@ async def test_viewers_that_never_come_back_hold_no_credit_of_others(autojump_cl
         deal.now[0] += 900
         assert (await vendor.sell(b"another", root, 0)).ciphertext
         assert len(vendor.sales) == 1
+
+
+async def test_the_door_has_no_chunk_of_any_larger_number(autojump_clock: object) -> None:
+    async with shop() as deal:
+        door = Door(deal.eric, deal.provider.vendor)  # type: ignore[arg-type]
+        for index in (COUNT, 1 << 63, 1 << 64, 1 << 300):
+            place = {"root": deal.manifest.root.hex(), "index": index}
+            asked = Request({"type": "http", "headers": [], "client": None, "path_params": place})
+            assert (await door._sell(asked)).status_code == 404
 
 
 async def test_a_viewer_risks_no_more_than_its_window(
