@@ -14,6 +14,7 @@ create table if not exists runes(id integer primary key, rune text not null, las
 create table if not exists rune_blacklist(first integer primary key, last integer not null);
 """
 MOST_BLACKLISTED = 100_000_000
+MOST_NUMBER_DIGITS = 18
 _SECONDS_PER = {
     "": 1.0,
     "sec": 1.0,
@@ -146,7 +147,8 @@ class RuneBook:
 
 def _number(rune: Rune) -> int | None:
     text = rune.unique_id
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    is_number = text is not None and len(text) <= MOST_NUMBER_DIGITS and text.isascii() and text.isdigit()
+    return int(text) if is_number and text is not None else None
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

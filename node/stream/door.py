@@ -78,6 +78,8 @@ class Door:
         content, index = self._content(request), request.path_params["index"]
         if content is None:
             return _refusal(Reason.UNKNOWN_CONTENT)
+        if index >= content.tree.layout.chunk_count:
+            return _refusal(Reason.NO_SUCH_CHUNK)
         root = content.tree.root
         token_id = sha256(root + index.to_bytes(8, "big"))
         if is_paid(self._key, token_id, request.headers.get("authorization", "")):
