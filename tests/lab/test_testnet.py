@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,14 @@ def testnet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Test
     net = Testnet(tmp_path / "net", capsys)
     yield net
     net.try_to("down")
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Return once something is so; the test fails if it never is."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def balances(status: dict[str, Any]) -> list[list[int]]:
@@ -122,11 +130,10 @@ def test_a_network_that_was_killed_comes_back(testnet: Testnet, options: list[st
     up = testnet("up", "--nodes=2", *options)
     testnet("pay", "alice", "bob", 1_000_000)
     os.kill(up["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while testnet("status")["up"]:
-        assert time.monotonic() < deadline
-    again = testnet("up")
-    assert balances(again) == [[4_999_000_000, 5_001_000_000]]
+    until(lambda: not testnet("status")["up"])
+    testnet("up")
+    # what both had not signed yet when they died is settled once they speak again
+    until(lambda: balances(testnet("status")) == [[4_999_000_000, 5_001_000_000]])
     testnet("pay", "bob", "alice", 1000)
 
 
