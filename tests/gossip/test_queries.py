@@ -155,6 +155,21 @@ def test_timestamps_and_checksums_come_if_asked_for(diana: Gossip) -> None:
     assert reply.checksums_tlv[0].checksum_node_id_2 == 0
 
 
+def test_an_update_is_summed_once_however_often_it_is_asked_for(
+    diana: Gossip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summed: list[bytes] = []
+
+    def counted(octets: bytes) -> int:
+        summed.append(octets)
+        return crc32c(octets)
+
+    monkeypatch.setattr("gossip.archive.crc32c", counted)
+    for _ in range(3):
+        tell(diana, ALICE, encode(QueryChannelRange(REGTEST, 0, 200, 3)))
+    assert len(summed) == len(set(summed))
+
+
 def test_the_checksum_is_that_of_rfc_3720() -> None:
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(bytes(range(32))) == 0x46DD794E

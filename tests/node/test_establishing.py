@@ -238,3 +238,21 @@ async def test_a_channel_that_takes_less_than_our_minimum_does_no_harm(tmp_path:
         await net.pay("bob", "carol", 1_000_000)
         direction = 0 if net["bob"].node_id < net["alice"].node_id else 1
         assert net["bob"].graph.policy(net.short_channel_id("alice", "bob"), direction) is None
+
+
+@bolt("open_channel.7")
+async def test_a_peer_cannot_have_us_remember_channels_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.daemon.establish.MOST_UNFUNDED_PER_PEER", 2)
+    async with network(tmp_path, "alice bob") as net:
+        await net.fund([("alice", FUNDS_SAT)] * 4)
+        await net.connect("alice", "bob")
+        peer = net["alice"].switch.peers[net["bob"].node_id]
+        wish = Wish(Sat(1_000_000), Msat(0), 1000, ANCHORS_TYPE, True)
+        opened = [await net["alice"].switch.establishment.open(peer, wish, 1000) for _ in range(2)]
+        with pytest.raises(OpeningFailed, match="one too many"):
+            await net["alice"].switch.establishment.open(peer, wish, 1000)
+        await net.mine()
+        opened.append(await net["alice"].switch.establishment.open(peer, wish, 1000))
+        assert len(net["bob"].switch.channels) == len(opened)
