@@ -4,6 +4,8 @@ The graph holds what a message means, this what it was. A signature also covers 
 cannot read, so only the bytes themselves can be passed on.
 """
 
+from functools import lru_cache
+
 from gossip.graph import directed
 from gossip.validation import DONT_FORWARD
 from wire.crypto.secp256k1 import Point
@@ -25,8 +27,12 @@ def update_timestamp(update: bytes) -> int:
     return int.from_bytes(update[_TIMESTAMP], "big")
 
 
+@lru_cache(maxsize=1 << 17)
 def update_checksum(update: bytes) -> int:
-    """CRC32C of an update without signature and timestamp: equal if nothing but those changed."""
+    """CRC32C of an update without signature and timestamp: equal if nothing but those changed.
+
+    Remembered, for a short query may ask for those of the whole network, again and again.
+    """
     return crc32c(update[66:106] + update[_MESSAGE_FLAGS:])
 
 

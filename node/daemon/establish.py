@@ -8,9 +8,10 @@ import msgspec
 import trio
 
 from htlc import opening, steps
-from htlc.channel import Channel
+from htlc.channel import Channel, Phase
 from htlc.errors import FailChannel, UnacceptableOpening, Warn
 from htlc.keys import ChannelSecrets
+from htlc.ladder import REMOTE
 from htlc.opening import Agreed, AwaitingAccept, AwaitingCreated, AwaitingSigned, Negotiated, Wish
 from node.daemon.peer import Peer
 from node.daemon.wallet import ANY_COINS, FundedTransaction, InsufficientFunds, Means
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from node.daemon.turn import Turn
 
 MOST_STAGES_PER_PEER = 10
+MOST_UNFUNDED_PER_PEER = 100  # that it opened, and no block has the funding of
 ALL_CHANNELS = bytes(32)
 WENT_AWAY = "the peer went away"
 
@@ -187,7 +189,8 @@ class Establishment:
     def _receive_open(self, turn: "Turn", peer: Peer, message: OpenChannel) -> None:
         key = peer.node_id, message.temporary_channel_id
         count = sum(peer_id == peer.node_id for peer_id, _ in self._stages)
-        if count >= MOST_STAGES_PER_PEER or key in self._stages:
+        is_too_much = count >= MOST_STAGES_PER_PEER or _unfunded(turn, peer.node_id) >= MOST_UNFUNDED_PER_PEER
+        if is_too_much or key in self._stages:
             raise UnacceptableOpening(
                 "temporary_channel_id", message.temporary_channel_id.hex(), "one too many"
             )
@@ -332,6 +335,17 @@ def best_type(peer: Peer, *, is_announced: bool) -> bytes:
 def _temporary_id(message: Message) -> bytes:
     temporary_id: bytes = getattr(message, "temporary_channel_id", b"")
     return temporary_id
+
+
+def _unfunded(turn: "Turn", peer_id: bytes) -> int:
+    """How many channels we remember because a peer says that it will pay for them."""
+    return sum(
+        channel.charter.peer_id == peer_id
+        and channel.charter.opener is REMOTE
+        and channel.short_channel_id is None
+        and channel.phase is Phase.AWAITING_FUNDING
+        for channel in turn.all_channels()
+    )
 
 
 def _negotiated(peer: Peer) -> Negotiated:
