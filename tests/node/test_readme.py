@@ -51,10 +51,12 @@ def test_a_stranger_pastes_it(name: str, tmp_path: Path) -> None:
     ) as shell:
         try:
             said, _ = shell.communicate(timeout=PATIENCE_SECONDS)
-        finally:
-            # whatever it started and did not end
-            with suppress(ProcessLookupError):
-                os.killpg(shell.pid, signal.SIGKILL)
+        except subprocess.TimeoutExpired:
+            said = None
+        # whatever it started and did not end
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+        assert said is not None, shell.communicate()[0]
     assert shell.returncode == 0, said
     assert re.search(SAID[name], said), said
     if name in LEFT:
