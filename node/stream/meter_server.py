@@ -8,6 +8,7 @@ starts again begins to count again, and its users go on paying for the next unit
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -26,6 +27,8 @@ log = logging.getLogger("rill.meter")
 BILL_SECONDS = 120
 MOST_USERS = 10_000
 MOST_OPEN_BILLS = 64
+MOST_OPEN_REQUESTS = 8
+"""Of one peer: who does not read its answers gets no more of them, and holds up nobody else."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -47,7 +50,6 @@ class _Account(msgspec.Struct):
     since: float | None = None
     received_msat: int = 0
     is_on: bool = False
-    open_bills: int = 0
 
 
 class MeterServer:
@@ -58,8 +60,9 @@ class MeterServer:
         self.tariffs: dict[str, Tariff] = {}
         self._accounts: dict[tuple[str, Point], _Account] = {}
         self._bills: dict[bytes, tuple[str, Point, int, float]] = {}
+        self._open_bills, self._open_requests = Counter[tuple[str, Point]](), Counter[Point]()
+        self._nursery: trio.Nursery | None = None
         self._changed = trio.Event()
-        self._requests, self._inbox = trio.open_memory_channel[tuple[Point, GetTariff | AskUnits]](256)
         node.on_custom(messages.GET_TARIFF, self._receive_get_tariff)
         node.on_custom(messages.ASK_UNITS, self._receive_ask_units)
         node.on_settled(self._settled)
@@ -111,12 +114,14 @@ class MeterServer:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer and look at the time until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answer_all)
-            task_status.started()
-            while True:
-                await trio.sleep(1)
-                self._look()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                while True:
+                    await trio.sleep(1)
+                    self._look()
+        finally:
+            self._nursery = None
 
     # --- what users ask
 
@@ -127,19 +132,23 @@ class MeterServer:
         self._enqueue(peer, messages.read_ask_units, payload)
 
     def _enqueue(self, peer: Point, read: Callable[[bytes], GetTariff | AskUnits], payload: bytes) -> None:
+        if self._nursery is None or self._open_requests[peer] >= MOST_OPEN_REQUESTS:
+            return
         try:
-            self._requests.send_nowait((peer, read(payload)))
+            request = read(payload)
         except DecodeError as reason:
             log.debug("a request is dropped: %s", reason)
-        except trio.WouldBlock:
-            log.debug("a request is dropped: too many wait")
+            return
+        self._open_requests[peer] += 1
+        self._nursery.start_soon(self._answer_one, peer, request)
 
-    async def _answer_all(self) -> None:
-        async for peer, request in self._inbox:
-            try:
-                await self._answer(peer, request)
-            except PeerGone as gone:
-                log.debug("a user left before its answer: %s", gone)
+    async def _answer_one(self, peer: Point, request: GetTariff | AskUnits) -> None:
+        try:
+            await self._answer(peer, request)
+        except PeerGone as gone:
+            log.debug("a user left before its answer: %s", gone)
+        finally:
+            self._open_requests -= Counter([peer])
 
     async def _answer(self, peer: Point, request: GetTariff | AskUnits) -> None:
         tariff = self.tariffs.get(request.name)
@@ -153,35 +162,33 @@ class MeterServer:
             await self._bill(peer, request, tariff)
 
     async def _bill(self, peer: Point, request: AskUnits, tariff: Tariff) -> None:
-        account = self._account(request.name, peer)
-        amount_msat = Msat(request.units * tariff.price_msat)
-        if account is None or account.open_bills >= MOST_OPEN_BILLS or amount_msat > MAX_MSAT:
+        user, amount_msat = (request.name, peer), Msat(request.units * tariff.price_msat)
+        is_full = user not in self._accounts and len(self._accounts) >= MOST_USERS
+        if is_full or self._open_bills[user] >= MOST_OPEN_BILLS or amount_msat > MAX_MSAT:
             refusal = messages.write_no_service(NoService(request.request_id))
             await self._node.send_custom(peer, messages.NO_SERVICE, refusal)
             return
         text = f"{request.units} units of {request.name} for {peer.hex()}"
+        self._open_bills[user] += 1
         invoice = await self._node.add_invoice(amount_msat, text, preimage=None, expiry_seconds=BILL_SECONDS)
-        account.open_bills += 1
         end = self._clock() + BILL_SECONDS
         self._bills[invoice.payment_hash] = (request.name, peer, request.units, end)
         tie = (invoice.payment_hash, invoice.payment_secret)
         bill = messages.write_bill(Bill(request.request_id, request.units, amount_msat, *tie))
         await self._node.send_custom(peer, messages.BILL, bill)
 
-    def _account(self, name: str, user: Point) -> _Account | None:
-        """The user's account, which may be new, unless there are too many."""
-        if (name, user) not in self._accounts and len(self._accounts) >= MOST_USERS:
-            return None
-        return self._accounts.setdefault((name, user), _Account())
-
     # --- what they pay and use
 
     def _settled(self, payment_hash: bytes, amount_msat: Msat) -> None:
-        name, user, units, _ = self._bills.pop(payment_hash, ("", b"", 0, 0.0))
-        account = self._accounts.get((name, user))
-        if account is None:
+        bill = self._bills.pop(payment_hash, None)
+        if bill is None:
             return
-        account.open_bills -= 1
+        name, user, units, _ = bill
+        self._open_bills -= Counter([(name, user)])
+        if name not in self.tariffs:
+            return
+        # only who has paid has an account: strangers who ask could have any number
+        account = self._accounts.setdefault((name, user), _Account())
         account.paid_units += units
         account.received_msat += amount_msat
         account.since = self._clock() if account.since is None else account.since
@@ -205,8 +212,7 @@ class MeterServer:
         ended = [key for key, (*_, end) in self._bills.items() if end < self._clock()]
         for payment_hash in ended:
             name, user, _, _ = self._bills.pop(payment_hash)
-            if (name, user) in self._accounts:
-                self._accounts[name, user].open_bills -= 1
+            self._open_bills -= Counter([(name, user)])
 
     def _note(self) -> None:
         changed, self._changed = self._changed, trio.Event()

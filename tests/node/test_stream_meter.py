@@ -24,7 +24,7 @@ from node.stream.meter_messages import (
     Tariff,
     TariffReply,
 )
-from node.stream.meter_server import MeterServer
+from node.stream.meter_server import MOST_OPEN_REQUESTS, MeterServer
 from node.stream.meter_user import Limits, Meter, MeterUser
 from tests.node.joined import JoinedNode, joined
 from tests.node.line import FEES_SAT, network
@@ -195,6 +195,28 @@ async def test_bills_that_nobody_pays_are_bounded() -> None:
             await each.user_node.send_custom(each.server_node.node_id, messages.ASK_UNITS, payload)
         await trio.testing.wait_all_tasks_blocked()
         assert len(each.server_node.invoices) == 64
+
+
+async def test_a_stranger_that_does_not_read_holds_up_nobody_and_is_forgotten() -> None:
+    async with service() as each:
+        stranger, send, stuck = b"\x02" * 33, each.server_node.send_custom, list[int]()
+
+        async def send_unless_unread(peer_id: bytes, type: int, payload: bytes) -> None:
+            if peer_id == stranger:
+                stuck.append(type)
+                await trio.sleep_forever()
+            await send(peer_id, type, payload)
+
+        each.server_node.send_custom = send_unless_unread  # type: ignore[method-assign]
+        for number in range(50):
+            payload = messages.write_ask_units(AskUnits(number, 1, "wifi"))
+            await each.server_node.handlers[messages.ASK_UNITS](stranger, payload)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 0 < len(stuck) <= MOST_OPEN_REQUESTS
+        meter = each.use(most_units=2)
+        await meter.run()
+        assert meter.metered().paid_msat == 2 * PRICE
+        assert [usage.user for usage in each.server.usages()] == [each.user_node.node_id.hex()]
 
 
 READERS: list[Callable[[bytes], object]] = [
