@@ -74,8 +74,8 @@ LEVEL = Kind(f"one of {', '.join(LOG_LEVELS)}", _level, "value_str")
 SECRETS = Kind("six times 64 hex digits with / between them", _secrets, "value_str")
 
 
-def _dev(name: str, kind: Kind, help: str, metavar: str = "", is_ignored: bool = False) -> Option:
-    return Option(name, kind, help, metavar, is_ignored=is_ignored, is_for_developers=True)
+def _dev(name: str, kind: Kind, help: str, metavar: str = "") -> Option:
+    return Option(name, kind, help, metavar, is_for_developers=True)
 
 
 def _ignored(name: str, kind: Kind) -> Option:
@@ -168,11 +168,11 @@ GROUPS: dict[str, tuple[Option, ...]] = {
 }
 
 IGNORED = (
-    _dev("dev-fail-on-subdaemon-fail", FLAG, "", is_ignored=True),
-    _dev("dev-save-plugin-io", TEXT, "", is_ignored=True),
-    _dev("dev-no-plugin-checksum", FLAG, "", is_ignored=True),
-    _dev("dev-no-version-checks", FLAG, "", is_ignored=True),
-    _dev("dev-debug-self", FLAG, "", is_ignored=True),
+    _ignored("dev-fail-on-subdaemon-fail", FLAG),
+    _ignored("dev-save-plugin-io", TEXT),
+    _ignored("dev-no-plugin-checksum", FLAG),
+    _ignored("dev-no-version-checks", FLAG),
+    _ignored("dev-debug-self", FLAG),
     _ignored("rescan", TEXT),
     _ignored("disable-dns", FLAG),
     _ignored("allow-deprecated-apis", TRUTH),
