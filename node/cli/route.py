@@ -15,8 +15,8 @@ def route(
         typer.Option(
             metavar="FILE",
             help="A network: a table of edges (CSV), Core Lightning's listchannels (a second --graph: its "
-            "listnodes), or LND's describegraph; also packed with xz or gzip; or the directory of a "
-            "running node. Without it, a network like mainnet from seed 1.",
+            "listnodes), LND's describegraph, or a gossip_store; also packed with xz or gzip; or the "
+            "directory of a running node. Without it, a network like mainnet from seed 1.",
         ),
     ] = None,
     cheapest: Annotated[

@@ -1,7 +1,8 @@
 """Networks from files: which format it is shows in the first octets, never in the name.
 
-A table of edges, Core Lightning's `listchannels` (with `listnodes` in a second file, or beside it)
-and LND's `describegraph`, plain or compressed with xz or gzip. A directory is that of a running
+A table of edges, Core Lightning's `listchannels` (with `listnodes` in a second file, or beside it),
+LND's `describegraph`, and the `gossip_store` that Core Lightning and Rill write, plain or compressed
+with xz or gzip. A directory is that of a running
 node, Rill's or Core Lightning's, which is asked for what its gossip has told it.
 """
 
@@ -15,13 +16,14 @@ import trio
 
 from gossip.compact import BadGraph, CompactGraph
 from gossip.imports import Malformed, from_core_lightning, from_lnd, from_table
+from gossip.store_file import from_gossip_store, is_gossip_store
 from node.daemon.rpc import SOCKET_NAME
 from node.daemon.rpc_client import NodeClient, NodeUnreachable
 from node.daemon.rpc_parameters import CommandFailed
 
 MOST_OCTETS = 1 << 30  # unpacked; LND's description of mainnet has some 60 MB
 
-_XZ, _GZIP, _SQLITE = b"\xfd7zXZ\0", b"\x1f\x8b", b"SQLite format 3\0"
+_XZ, _GZIP = b"\xfd7zXZ\0", b"\x1f\x8b"
 
 
 class BadGraphFile(Exception):
@@ -67,6 +69,8 @@ def _of_node(directory: Path) -> CompactGraph:
 
 
 def _parsed(octets: bytes, nodes: bytes | None) -> CompactGraph:
+    if is_gossip_store(octets):
+        return from_gossip_store(octets)
     start = octets[:4096].lstrip()
     if not start.startswith((b"{", b"[")):
         return from_table(octets)
