@@ -27,6 +27,10 @@ from wire.crypto.hashes import sha256
 log = logging.getLogger("rill.stream")
 
 SYNC_SECONDS = 0.5
+MOST_SPARES = 128
+SPARE = "spare"
+"""Files that hold nothing any more are used again: a new one for each chunk costs several times as much,
+and more with every one that was removed, because a file system hands out what was just freed last."""
 _size = Layer(">H")
 
 
@@ -39,6 +43,7 @@ class Record:
         self._part = PartFile(part)
         self._directory = directory / root.hex()
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._spares: list[Path] = []
         self._fresh: list[Purchase] = []
         self._has_fresh = trio.Event()
 
@@ -100,15 +105,28 @@ class Record:
     def seal(self, offer: Offer, ciphertext: bytes) -> None:
         """Keep what is about to be paid; raises OSError."""
         raw = offer.encode()
-        self._sealed(offer.terms.payment_hash).write_bytes(_size.pack(len(raw)) + raw + ciphertext)
+        spare = self._spares[-1] if self._spares else self._directory / f"{SPARE}-new"
+        with spare.open("r+b" if self._spares else "wb") as file:
+            file.write(_size.pack(len(raw)) + raw + ciphertext)
+            file.truncate()
+        spare.rename(self._sealed(offer.terms.payment_hash))
+        del self._spares[-1:]
 
     def drop(self, payment_hash: bytes) -> None:
         """It was not paid, or it is no longer needed."""
-        self._sealed(payment_hash).unlink(missing_ok=True)
+        sealed = self._sealed(payment_hash)
+        if len(self._spares) >= MOST_SPARES:
+            sealed.unlink(missing_ok=True)
+        elif sealed.exists():
+            self._spares.append(sealed.rename(self._directory / f"{SPARE}-{payment_hash.hex()}"))
 
     def sealed(self) -> Iterator[tuple[Offer, bytes]]:
         """What was about to be paid, or was paid and not entered, when the process ended."""
         for path in sorted(self._directory.iterdir()):
+            if path.name.startswith(SPARE):
+                if path not in self._spares:
+                    path.unlink()
+                continue
             try:
                 offer, ciphertext = _unsealed(path.read_bytes())
             except DecodeError:
@@ -146,6 +164,8 @@ class Record:
         except OSError as error:
             log.error("what was bought cannot be entered: %s", error.strerror)
         self._part.close()
+        while self._spares:
+            self._spares.pop().unlink(missing_ok=True)
 
     def _sealed(self, payment_hash: bytes) -> Path:
         return self._directory / payment_hash.hex()
