@@ -3,7 +3,6 @@
 Tools that drive lightningd read from the first part what they may ask for.
 """
 
-from importlib.metadata import version
-
 INTERFACE = "v26.06"
-VERSION = f"{INTERFACE}-rill-{version('rill-lightning')}"
+OWN = "0.1.0"  # as in pyproject.toml; to ask for it at run time costs every node a megabyte
+VERSION = f"{INTERFACE}-rill-{OWN}"

@@ -4,6 +4,7 @@ import re
 import tomllib
 from importlib.resources import files
 
+from node.daemon.version import OWN
 from tests.house.sources import HOUSE, ROOMS
 
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,10 @@ def test_every_room_is_shipped_and_typed() -> None:
 def test_the_command_is_rill() -> None:
     assert PYPROJECT["project"]["name"] == "rill-lightning"
     assert PYPROJECT["project"]["scripts"] == {"rill": "node.cli.main:main"}
+
+
+def test_a_node_tells_the_version_that_is_shipped() -> None:
+    assert PYPROJECT["project"]["version"] == OWN
 
 
 def test_every_make_target_of_the_readme_exists() -> None:
