@@ -17,6 +17,7 @@ from htlc.withdrawal import offered_again
 from wire.codec import Message
 from wire.crypto import secp256k1
 from wire.messages.channel import ChannelReestablish, Shutdown, UpdateFee
+from wire.messages.interactive import TxAbort
 from wire.units import Msat
 
 _with = msgspec.structs.replace
@@ -141,6 +142,9 @@ def receive_reestablish(
     offering = offered_again(channel, height, most_dust_msat)
     again += [*_removals(channel, Rung.PROPOSED), *_fees(channel, Rung.PROPOSED)]
     effects: list[Effect] = [*map(Send, again), *offering.effects]
+    if message.next_funding is not None:
+        # reestablish.9: we build no transaction together with anybody, so it is none that we know
+        effects.append(Send(TxAbort(channel.id, b"no such transaction")))
     # reestablish.8
     if channel.closing.scripts.local:
         effects.append(Send(Shutdown(channel.id, channel.closing.scripts.local)))

@@ -61,12 +61,14 @@ from wire.messages.channel import (
     ChannelReady,
     CommitmentSigned,
     RevokeAndAck,
+    StartBatch,
     UpdateAddHtlc,
     UpdateFailHtlc,
     UpdateFailMalformedHtlc,
     UpdateFee,
     UpdateFulfillHtlc,
 )
+from wire.messages.interactive import TxAbort
 from wire.units import Msat, msat
 
 _with = msgspec.structs.replace
@@ -291,6 +293,10 @@ def receive(channel: Channel, message: Message, secrets: ChannelSecrets, climate
             return _receive_malformed(channel, message)
         case UpdateFee():
             return _receive_fee(channel, message, climate)
+        case StartBatch() | TxAbort():
+            # commitment_signed-revoke_and_ack.6: with one funding, what follows is no batch; and we
+            # negotiate no transaction that could be given up
+            return Step(channel)
     raise UnexpectedMessage(type(message).__name__, channel.phase.value)
 
 

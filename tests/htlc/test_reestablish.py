@@ -1,5 +1,6 @@
 """BOLT 2, message retransmission: what outlives a connection, and what is said again."""
 
+import msgspec
 import pytest
 
 from htlc.closing import may_negotiate
@@ -12,7 +13,14 @@ from htlc.steps import ready_message
 from tests.bolt import bolt
 from tests.htlc.parties import ONION, Party, close, drain, hash_of, opened_channel, play
 from wire.messages.catalogue import decode
-from wire.messages.channel import UpdateAddHtlc
+from wire.messages.channel import (
+    CommitmentSigned,
+    MyCurrentFundingLocked,
+    NextFunding,
+    StartBatch,
+    UpdateAddHtlc,
+)
+from wire.messages.interactive import TxAbort
 from wire.units import Msat
 
 
@@ -38,6 +46,58 @@ def test_a_channel_on_which_nothing_was_signed_says_again_that_it_is_ready() -> 
     assert [decode(raw) for raw in bob.outbox] == [ready_message(bob.channel, bob.secrets)]
     drain(alice, bob)
     play("add sig> <rev <sig rev>", alice, bob)
+
+
+@bolt("reestablish.9")
+def test_a_transaction_that_we_know_nothing_of_is_given_up() -> None:
+    """We build none together with anybody, so we ask for none, and a peer that asks for one is told so."""
+    alice, bob = play("add sig> <rev <sig rev>", *opened_channel())
+    for party in (alice, bob):
+        party.channel = disconnected(party.channel)
+    greetings = [reestablish(party.channel, party.secrets) for party in (alice, bob)]
+    assert [greeting.next_funding for greeting in greetings] == [None, None]
+    bob.receive(msgspec.structs.replace(greetings[0], next_funding=NextFunding(hash_of(7), 1)))
+    answer = decode(bob.outbox[-1])
+    assert isinstance(answer, TxAbort)
+    assert answer.channel_id == bob.channel.id
+    # it comes back once, and the channel goes on
+    before = bob.channel
+    assert bob.receive(TxAbort(bob.channel.id)).channel == before
+    bob.outbox.clear()
+    alice.receive(greetings[1])
+    play("add sig> <rev <sig rev>", alice, bob)
+
+
+@bolt("reestablish.10")
+def test_without_a_splice_nobody_speaks_of_the_funding_that_is_locked() -> None:
+    """The record is for who agreed to splice; to us it changes nothing of what is said again."""
+    alice, bob = opened_channel()
+    alice.offer(1_000_000).sign()
+    play("add sig>", alice, bob)
+    for party in (alice, bob):
+        party.channel = disconnected(party.channel)
+        party.outbox.clear()
+    greeting = reestablish(alice.channel, alice.secrets)
+    assert greeting.my_current_funding_locked is None
+    locked = MyCurrentFundingLocked(bob.channel.charter.funding_outpoint.txid, 1)
+    before = bob.channel
+    plain = list(bob.receive(greeting).outbox)
+    bob.channel = before
+    bob.outbox.clear()
+    bob.receive(msgspec.structs.replace(greeting, my_current_funding_locked=locked))
+    assert list(bob.outbox) == plain
+    assert "RevokeAndAck" in said(bob)
+
+
+@bolt("commitment_signed-revoke_and_ack.6")
+def test_without_a_splice_no_batch_is_begun_and_one_that_is_changes_nothing() -> None:
+    alice, bob = opened_channel()
+    alice.offer(1_000_000).sign()
+    assert said(alice) == ["UpdateAddHtlc", "CommitmentSigned"]
+    before = bob.channel
+    assert bob.receive(StartBatch(bob.channel.id, 2, CommitmentSigned.TYPE)).channel == before
+    play("add sig> <rev <sig rev>", alice, bob)
+    assert alice.rungs() == bob.rungs() == [Rung.LOCKED_IN]
 
 
 @bolt("reestablish.2")
