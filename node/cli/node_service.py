@@ -28,7 +28,7 @@ from node.daemon.rpc import SOCKET_NAME, RpcServer
 from node.daemon.rpc_general import GeneralCommands, Identity
 from node.daemon.rpc_table import commands_of
 from node.daemon.saboteur import BadSabotage
-from node.daemon.signer import SeedMissing
+from node.daemon.seed import SeedDamaged, SeedMissing
 from node.daemon.store import Damaged, DatabaseInUse
 from node.daemon.web import WebPortTaken, serve_web
 from node.stream.rpc_rooms import rooms_of
@@ -47,6 +47,7 @@ _REFUSALS = (
     DatabaseInUse,
     UnusableBackup,
     SeedMissing,
+    SeedDamaged,
     Damaged,
     BadSabotage,
     ChainDirectoryInUse,

@@ -15,7 +15,7 @@ def restore(
     seed: Annotated[
         Path,
         typer.Option(
-            metavar="FILE", help="The seed: 24 words, its 32 bytes, or these in hex. -: from the terminal."
+            metavar="FILE", help="The seed: 12 to 24 words, its 32 bytes, or hex. -: from the terminal."
         ),
     ],
     backup: Annotated[
@@ -46,7 +46,10 @@ close it, and sweeps what is its own. It never closes a restored channel itself.
 
 
 def seed(lightning_dir: Directory = DEFAULT_DIRECTORY, network: Network = "regtest") -> None:
-    """Show a node's seed as 24 words (BIP 39) to be written down. Who has them has its money."""
+    """Show a node's seed as words (BIP 39) to be written down. Who has them has its money.
+
+    Any wallet that takes such words finds the coins on chain. Channels need `rill restore`.
+    """
     _check(network)
     from node.cli.restore_service import show_seed
 

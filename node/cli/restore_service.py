@@ -4,16 +4,15 @@ import sys
 from pathlib import Path
 
 import typer
-from embit import bip39
 
 from node.daemon.node import DATABASE_NAME, SCHEMAS
 from node.daemon.restoring import UnusableBackup, begin_again, nothing_but_a_seed, read_backup
-from node.daemon.signer import SEED_NAME, Signer, keep_seed
+from node.daemon.seed import NEW_SEED_BYTES, SEED_NAME, SEED_SIZES, keep_seed, seed_of, words_of
+from node.daemon.signer import Signer
 from node.daemon.store import Store
 from wire.bitcoin.block import CHAIN_HASH
 
 FAILED = 1
-SEED_BYTES = 32
 
 
 class NoRestoring(Exception):
@@ -57,7 +56,7 @@ def _restore(
 
 
 def read_seed(path: Path) -> bytes:
-    """The 32 bytes that a file gives: themselves, in hex, or as 24 words.
+    """The seed that a file gives: its bytes, in hex, or as 12 to 24 words.
 
     Raises:
         NoRestoring: it gives none.
@@ -66,15 +65,15 @@ def read_seed(path: Path) -> bytes:
         raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise NoRestoring(f"{path} cannot be read: {error.strerror}") from None
-    if len(raw) == SEED_BYTES:
+    if len(raw) == NEW_SEED_BYTES:
         return raw
     text = " ".join(raw.decode("ascii", "replace").lower().split())
     try:
-        seed = bytes.fromhex(text) if " " not in text else bytes(bip39.mnemonic_to_bytes(text))
+        seed = bytes.fromhex(text) if " " not in text else seed_of(text)
     except ValueError:
         seed = b""
-    if len(seed) != SEED_BYTES:
-        raise NoRestoring(f"{path} is no seed: neither 24 words without a mistake, nor 32 bytes")
+    if len(seed) not in SEED_SIZES:
+        raise NoRestoring(f"{path} is no seed: neither 12 to 24 words without a mistake nor bytes")
     return seed
 
 
@@ -82,7 +81,7 @@ def show_seed(directory: Path) -> int:
     """Print the words of a node's seed; return the exit code."""
     path = directory / SEED_NAME
     try:
-        words = bip39.mnemonic_from_bytes(path.read_bytes())
+        words = words_of(path.read_bytes())
     except (OSError, ValueError):
         typer.echo(f"rill: there is no node's seed in {directory}", err=True)
         return FAILED

@@ -29,6 +29,8 @@ _SHOW = {
     "transactions": "hash blockheight txindex",
     "runes": "unique_id restrictions_as_english last_used rune",
     "estimates": "blockcount feerate",
+    "addresses": "keyidx bech32 p2tr",
+    "descriptors": "desc internal next_index",
     "datastore": "key string hex generation",
 }
 """Of known lists, the columns that fit; all others are in the JSON."""

@@ -39,7 +39,8 @@ from node.daemon.peer_storage import PeerStorer
 from node.daemon.reconnect import Address, Caller, Unreachable
 from node.daemon.restoring import Restorer, take_up_file
 from node.daemon.saboteur import Saboteur
-from node.daemon.signer import ForcedKeys, Signer, seed_in
+from node.daemon.seed import seed_in
+from node.daemon.signer import ForcedKeys, Signer
 from node.daemon.store import Store
 from node.daemon.switch import Switch
 from node.daemon.tower_chronicle import SCHEMA as TOWER_SCHEMA

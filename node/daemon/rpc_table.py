@@ -2,6 +2,7 @@
 
 from node.daemon.node import Node
 from node.daemon.rpc import Commands
+from node.daemon.rpc_addresses import AddressCommands
 from node.daemon.rpc_backup import BackupCommands
 from node.daemon.rpc_channels import ChannelCommands
 from node.daemon.rpc_datastore import DatastoreCommands
@@ -29,6 +30,7 @@ def commands_of(node: Node, identity: Identity, *more: object) -> tuple[Commands
         OpeningCommands,
         TollCommands,
         WalletCommands,
+        AddressCommands,
         FeerateCommands,
         InvoiceCommands,
         PaymentCommands,

@@ -1,4 +1,4 @@
-"""Commands about the money on the chain: addresses, coins, payments, and their fees."""
+"""Commands about the money on the chain: coins, payments, and their fees."""
 
 from typing import Any
 
@@ -30,23 +30,11 @@ CANNOT_AFFORD, DUST = 301, 302
 
 
 class WalletCommands:
-    """Addresses, coins, and what is paid with them."""
+    """Coins, and what is paid with them."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._network = node.chain.network
-
-    async def newaddr(self, addresstype: Text | None = None) -> dict[str, Any]:
-        """A fresh address of the wallet: bech32 (P2WPKH), p2tr, or both."""
-        if addresstype not in (None, "bech32", "p2tr", "all"):
-            why = f"addresstype: should be 'bech32', 'p2tr' or 'all': invalid token '{addresstype}'"
-            raise CommandFailed(INVALID_PARAMETERS, why)
-        scripts = await self._node.switch.ask(self._node.switch.new_scripts)
-        both = {
-            name: address_of(script, self._network)
-            for name, script in zip(("bech32", "p2tr"), scripts, strict=True)
-        }
-        return {addresstype: both[addresstype]} if addresstype in both else both
 
     async def listfunds(self, spent: Boolean = False) -> dict[str, Any]:
         """What is ours on chain and in channels."""

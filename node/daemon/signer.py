@@ -1,21 +1,18 @@
 """All secrets of a node, derived from one seed.
 
-Every branch is a hash of the seed under its own tag, so that one leaked channel tells nothing
-of another, and a seed alone restores every key.
+The wallet's keys are where BIP 39 and BIP 32 put them, so that the seed's words show its money to any
+wallet. Every other branch is a hash of the seed under its own tag, so that one leaked channel tells
+nothing of another, and a seed alone restores every key. docs/keys.md says it for the user.
 """
 
-import secrets
 from functools import lru_cache
-from pathlib import Path
 
 import msgspec
 
 from htlc.keys import ChannelSecrets
-from node.daemon.files import replace_file
+from node.daemon.seed import SEED_SIZES, wallet_seed_of
 from wire.crypto import secp256k1
 from wire.crypto.hashes import sha256, tagged_hash
-
-SEED_NAME = "seed"
 
 
 class ForcedKeys(msgspec.Struct, frozen=True):
@@ -33,7 +30,7 @@ class Signer:
     """The node's keys. It hands channel secrets to the pure cores, and signs as the node."""
 
     def __init__(self, seed: bytes, forced: ForcedKeys = ForcedKeys()) -> None:  # noqa: B008 - it is a value
-        assert len(seed) == 32, "a seed is 32 bytes"
+        assert len(seed) in SEED_SIZES, "it is BIP 39's entropy"
         self._seed, self._forced = seed, forced
         self.node_secret = forced.node_secret or _secret(seed, "node", 0)
         self.node_id = secp256k1.point_of(self.node_secret)
@@ -48,8 +45,8 @@ class Signer:
 
     @property
     def wallet_seed(self) -> bytes:
-        """The seed of the on-chain wallet (BIP 32)."""
-        return self._forced.wallet_seed or tagged_hash(b"rill/wallet", self._seed)
+        """The seed of the on-chain wallet (BIP 32), which takes a millisecond to make."""
+        return self._forced.wallet_seed or wallet_seed_of(self._seed)
 
     @property
     def wallet_path(self) -> str | None:
@@ -84,31 +81,3 @@ def _secret(seed: bytes, purpose: str, number: int) -> bytes:
     while not secp256k1.is_secret(secret):  # one in 2^128
         secret = sha256(secret)
     return secret
-
-
-class SeedMissing(Exception):
-    """There is a node in the directory, but not the seed that all its keys come from."""
-
-    def __init__(self, path: Path, belongs_to: Path) -> None:
-        self.path, self.belongs_to = path, belongs_to
-        super().__init__(f"{path} is missing, and {belongs_to.name} beside it belongs to it")
-
-
-def seed_in(directory: Path, *belongings: str) -> bytes:
-    """The seed that the directory holds, made at the first start and readable by its owner alone.
-
-    Raises:
-        SeedMissing: one of the files is there that only a node that has a seed can have written.
-    """
-    path = directory / SEED_NAME
-    if not path.exists():
-        for belonging in (directory / name for name in belongings):
-            if belonging.exists():
-                raise SeedMissing(path, belonging)
-        keep_seed(directory, secrets.token_bytes(32))
-    return path.read_bytes()
-
-
-def keep_seed(directory: Path, seed: bytes) -> None:
-    """Write the seed down for good, before anything is owed to it."""
-    replace_file(directory / SEED_NAME, seed)

@@ -58,6 +58,14 @@ class Balance(msgspec.Struct, frozen=True, gc=False):
     unconfirmed_sat: Sat
 
 
+class Descriptor(msgspec.Struct, frozen=True):
+    """The scripts of one branch of one account, for other wallets."""
+
+    text: str
+    next_index: int
+    is_change: bool
+
+
 class WalletCoin(msgspec.Struct, frozen=True, gc=False):
     """An output of ours that nothing known spends. Without a height it waits for a block."""
 
@@ -192,6 +200,22 @@ class Wallet:
             if path is not None:
                 self._keys.use(path.branch, path.index + 1)
                 self._own[outpoint] = output
+
+    def given_scripts(self) -> list[tuple[bytes, bytes]]:
+        """Every pair that `new_scripts` has given, by its number."""
+        return self._keys.given(RECEIVE)
+
+    def descriptors(self) -> list[Descriptor]:
+        """What another wallet has to watch to see this one's money, as BIP 380 says it."""
+        return [
+            Descriptor(
+                self._keys.descriptor(branch, is_taproot=is_taproot),
+                self._keys.next_index[branch],
+                is_change=branch == CHANGE,
+            )
+            for is_taproot in (False, True)
+            for branch in (RECEIVE, CHANGE)
+        ]
 
     # --- what there is
 

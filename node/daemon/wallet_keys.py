@@ -21,6 +21,7 @@ LOOKAHEAD = 20
 
 _BITCOIN_COIN_TYPE, _TEST_COIN_TYPE = 0, 1
 _SEGWIT_PURPOSE, _TAPROOT_PURPOSE = 84, 86
+_PUBLIC_VERSIONS = {True: bytes.fromhex("0488b21e"), False: bytes.fromhex("043587cf")}  # xpub and tpub
 
 
 class KeyPath(msgspec.Struct, frozen=True, gc=False):
@@ -36,11 +37,17 @@ class WalletKeys:
 
     def __init__(self, seed: bytes, network: str, path: str | None = None) -> None:
         """Both accounts are at `path`, or each where its BIP puts it."""
-        coin_type = _BITCOIN_COIN_TYPE if network == "bitcoin" else _TEST_COIN_TYPE
+        is_real = network == "bitcoin"
+        coin_type = _BITCOIN_COIN_TYPE if is_real else _TEST_COIN_TYPE
         root: Any = bip32.HDKey.from_seed(seed)
         self._branches: dict[tuple[bool, int], _Branch] = {}
+        self._shown: dict[bool, str] = {}
         for is_taproot, purpose in ((False, _SEGWIT_PURPOSE), (True, _TAPROOT_PURPOSE)):
-            account = root.derive(path or f"m/{purpose}h/{coin_type}h/0h")
+            steps = path or f"m/{purpose}h/{coin_type}h/0h"
+            account = root.derive(steps)
+            origin = root.my_fingerprint.hex() + steps.removeprefix("m")
+            public = account.to_public().to_base58(_PUBLIC_VERSIONS[is_real])
+            self._shown[is_taproot] = f"[{origin}]{public}"
             for branch in (RECEIVE, CHANGE):
                 self._branches[is_taproot, branch] = _branch_of(account.derive([branch]))
         self._paths: dict[bytes, KeyPath] = {}
@@ -64,6 +71,18 @@ class WalletKeys:
         index = self.next_index[branch]
         self.use(branch, index + 1)
         return self._scripts[branch][index]
+
+    def given(self, branch: int) -> list[tuple[bytes, bytes]]:
+        """The scripts of a branch that were handed out, by number: P2WPKH and P2TR."""
+        return self._scripts[branch][: self.next_index[branch]]
+
+    def descriptor(self, branch: int, *, is_taproot: bool) -> str:
+        """What tells any wallet which scripts these are, and shows no secret (BIP 380)."""
+        from embit.descriptor.checksum import add_checksum
+
+        key = f"{self._shown[is_taproot]}/{branch}/*"
+        shown: str = add_checksum(f"tr({key})" if is_taproot else f"wpkh({key})")
+        return shown
 
     def path_of(self, script: bytes) -> KeyPath | None:
         """The key that an output script pays, if it is one of ours."""

@@ -15,7 +15,8 @@ import trio
 from node.chain.interface import Chain
 from node.daemon.node import PortTaken
 from node.daemon.peer import CustomHandler, Peer, PeerGone, answer
-from node.daemon.signer import Signer, seed_in
+from node.daemon.seed import seed_in
+from node.daemon.signer import Signer
 from node.daemon.tower_messages import (
     ADD_JUSTICE,
     FORGET_CHANNEL,

@@ -7,7 +7,7 @@ import pytest
 from htlc.channel import Phase
 from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from node.daemon.backup import FILE_NAME
-from node.daemon.signer import SEED_NAME
+from node.daemon.seed import SEED_NAME
 from tests.bolt import bolt
 from tests.interop.stage import CAPACITY_SAT, PUSH_MSAT, Stage
 

@@ -7,6 +7,7 @@ REQUIRED = {
     "getinfo": "id alias color num_peers num_pending_channels num_active_channels num_inactive_channels "
     "version lightning-dir blockheight network fees_collected_msat address binding our_features",
     "newaddr": "bech32 p2tr",
+    "listdescriptors": "desc timestamp active internal range next_index",
     "withdraw": "tx txid psbt",
     "bumpfee": "tx txid psbt method fee_msat",
     "listtransactions": "hash rawtx blockheight txindex locktime version inputs outputs",

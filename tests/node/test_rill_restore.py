@@ -107,7 +107,7 @@ def kept(tmp_path: Path) -> Path:
         ("other", "backup", "regtest", "is of a node with another seed, or damaged"),
         ("seed", "backup", "signet", "is of a node on another network"),
         ("seed", "none", "regtest", "cannot be read: No such file or directory"),
-        ("garbage", "backup", "regtest", "is no seed: neither 24 words without a mistake, nor 32 bytes"),
+        ("garbage", "backup", "regtest", "is no seed: neither 12 to 24 words without a mistake nor bytes"),
         ("none", "backup", "regtest", "cannot be read: No such file or directory"),
     ],
 )

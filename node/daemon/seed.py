@@ -1,0 +1,80 @@
+"""The seed that all of a node's keys come from: a file of its owner's alone, and the words for it.
+
+The file holds the entropy of BIP 39, 32 bytes where we make it, and as many as 12 to 24 words stand
+for where our user brings it. What follows from it is written down in docs/keys.md.
+"""
+
+import secrets
+from pathlib import Path
+
+from node.daemon.files import replace_file
+
+SEED_NAME = "seed"
+NEW_SEED_BYTES = 32
+SEED_SIZES = (16, 20, 24, 28, 32)
+
+
+class SeedMissing(Exception):
+    """There is a node in the directory, but not the seed that all its keys come from."""
+
+    def __init__(self, path: Path, belongs_to: Path) -> None:
+        self.path, self.belongs_to = path, belongs_to
+        super().__init__(f"{path} is missing, and {belongs_to.name} beside it belongs to it")
+
+
+class SeedDamaged(Exception):
+    """What is in the seed's place is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is no seed: it has not the length of one")
+
+
+def seed_in(directory: Path, *belongings: str) -> bytes:
+    """The seed that the directory holds, made at the first start and readable by its owner alone.
+
+    Raises:
+        SeedMissing: one of the files is there that only a node that has a seed can have written.
+        SeedDamaged: there is a file, but no seed in it.
+    """
+    path = directory / SEED_NAME
+    if not path.exists():
+        for belonging in (directory / name for name in belongings):
+            if belonging.exists():
+                raise SeedMissing(path, belonging)
+        keep_seed(directory, secrets.token_bytes(NEW_SEED_BYTES))
+    seed = path.read_bytes()
+    if len(seed) not in SEED_SIZES:
+        raise SeedDamaged(path)
+    return seed
+
+
+def keep_seed(directory: Path, seed: bytes) -> None:
+    """Write the seed down for good, before anything is owed to it."""
+    replace_file(directory / SEED_NAME, seed)
+
+
+def words_of(seed: bytes) -> str:
+    """The words that stand for it (BIP 39), lower case, a space between them."""
+    from embit import bip39
+
+    words: str = bip39.mnemonic_from_bytes(seed)
+    return words
+
+
+def seed_of(words: str) -> bytes:
+    """The seed that words stand for.
+
+    Raises:
+        ValueError: one of them is no word of BIP 39, or they do not belong together.
+    """
+    from embit import bip39
+
+    return bytes(bip39.mnemonic_to_bytes(words))
+
+
+def wallet_seed_of(seed: bytes) -> bytes:
+    """The 64 bytes that BIP 39 makes of the words without a passphrase, where BIP 32 begins."""
+    from embit import bip39
+
+    return bytes(bip39.mnemonic_to_seed(words_of(seed)))
