@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from gossip.beliefs import Beliefs
 from gossip.compact import CompactGraph, compact
 from gossip.graph import Graph, directed
-from gossip.liquidity import Beliefs, Liquidity
+from gossip.liquidity import Liquidity, believed
 from gossip.routes import MAX_CLTV_BLOCKS, Hop, Route
 from gossip.search import Limits, Way
 from gossip.splitting import MOST_PARTS, Terms, split
@@ -43,7 +44,7 @@ def routes_in_parts(
     closed = {graph.index[node] for node in excluded_nodes if node in graph.index}
     columns = compact(graph, payer=None if local_limits is None else source, closed=closed)
     start, end = graph.index[source], graph.index[target]
-    liquidity = (beliefs or Beliefs()).liquidity(columns, now_seconds)
+    liquidity = believed(beliefs or Beliefs(), columns, now_seconds)
     _bound(columns, liquidity, start, local_limits, excluded)
     limits = Limits(max_fee_msat=max_fee_msat, max_cltv_blocks=max_cltv, final_cltv_blocks=final_cltv_delta)
     ways = split(columns, liquidity, start, end, amount_msat, Terms(most_parts=most_parts, limits=limits))

@@ -12,6 +12,10 @@ limit (fee budget, time lock, number of hops, what an edge may carry) can refuse
 label where a dearer one would pass. Then, and only then, a second search keeps all labels that
 are not worse in everything. It finds a route whenever there is one, unless some
 `htlc_minimum_msat` lies above the amount: paying more on purpose to reach a minimum is not tried.
+
+A payer who believes something of channels' balances pays for doubt too: each foreign channel adds
+what `gossip.beliefs.Doubts` says. The doubt is that of the payment's own amount, so it is as fixed for
+the search as a base fee.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -21,7 +25,19 @@ from typing import TypeAlias
 
 import msgspec
 
+from gossip.beliefs import Doubts
 from gossip.graph import MILLION, Channel, Edge, Graph, Policy, directed, directed_parts
+from gossip.no_route import (
+    AmountTooLarge,
+    CltvTooFar,
+    FeeTooHigh,
+    IncompatibleTarget,
+    NoOutgoingCapacity,
+    NoRoute,
+    TargetIsSource,
+    UnknownTarget,
+    Unreachable,
+)
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat, msat
 
@@ -95,86 +111,6 @@ class Route(msgspec.Struct, frozen=True, gc=False):
         return (*told, OnionHop(last.node_id, last.amount_msat, height + last.cltv_blocks, None))
 
 
-class NoRoute(Exception):
-    """No route fulfils what was asked; the class says which wish was in the way."""
-
-
-class TargetIsSource(NoRoute):
-    """The payee is the payer."""
-
-    def __str__(self) -> str:
-        return "the payee is this node itself"
-
-
-class UnknownTarget(NoRoute):
-    """The payee has no channel in the graph."""
-
-    def __init__(self, target: Point) -> None:
-        super().__init__(target)
-        self.target = target
-
-    def __str__(self) -> str:
-        return f"no channel of {self.target.hex()} is known"
-
-
-class IncompatibleTarget(UnknownTarget):
-    """The payee requires features that we do not know (validation.2)."""
-
-    def __str__(self) -> str:
-        return f"{self.target.hex()} requires features unknown to us"
-
-
-class NoOutgoingCapacity(NoRoute):
-    """None of our own channels can send this amount at once."""
-
-    def __init__(self, amount_msat: int, largest_msat: int) -> None:
-        super().__init__(amount_msat, largest_msat)
-        self.amount_msat, self.largest_msat = Msat(amount_msat), Msat(largest_msat)
-
-    def __str__(self) -> str:
-        return f"{self.amount_msat} msat to send, but our channels can send {self.largest_msat} msat at most"
-
-
-class AmountTooLarge(NoOutgoingCapacity):
-    """Some channel on every way is too small; `largest_msat` is a bound, fees not counted."""
-
-    def __str__(self) -> str:
-        return f"{self.amount_msat} msat to pay, but no way there carries more than {self.largest_msat} msat"
-
-
-class FeeTooHigh(NoRoute):
-    """There is a route, but not within the fee budget."""
-
-    def __init__(self, fee_msat: int, max_fee_msat: int) -> None:
-        super().__init__(fee_msat, max_fee_msat)
-        self.fee_msat, self.max_fee_msat = Msat(fee_msat), Msat(max_fee_msat)
-
-    def __str__(self) -> str:
-        return f"the route costs {self.fee_msat} msat in fees, the budget is {self.max_fee_msat} msat"
-
-
-class CltvTooFar(NoRoute):
-    """There is a route, but it may lock the money for too long."""
-
-    def __init__(self, cltv_blocks: int, max_cltv_blocks: int) -> None:
-        super().__init__(cltv_blocks, max_cltv_blocks)
-        self.cltv_blocks, self.max_cltv_blocks = cltv_blocks, max_cltv_blocks
-
-    def __str__(self) -> str:
-        return f"the route may lock money for {self.cltv_blocks} blocks, the limit is {self.max_cltv_blocks}"
-
-
-class Unreachable(NoRoute):
-    """No way of usable channels leads to the payee."""
-
-    def __init__(self, target: Point) -> None:
-        super().__init__(target)
-        self.target = target
-
-    def __str__(self) -> str:
-        return f"no way of usable channels leads to {self.target.hex()}"
-
-
 class _Quest(msgspec.Struct, gc=False):
     """One search: what is asked, in the graph's numbers."""
 
@@ -187,6 +123,7 @@ class _Quest(msgspec.Struct, gc=False):
     excluded: Collection[int]
     closed: frozenset[int]
     first_hops: Mapping[int, list[_FirstHop]]
+    doubts: Doubts | None
 
 
 def find_route(
@@ -202,8 +139,9 @@ def find_route(
     excluded_nodes: Collection[Point] = frozenset(),
     local_limits: Mapping[int, int] | None = None,
     is_invoiced: bool = True,
+    doubts: Doubts | None = None,
 ) -> Route:
-    """The cheapest route by fee, time lock and length (BOLT 7).
+    """The cheapest route by fee, time lock, length, and doubt if there is any (BOLT 7).
 
     `excluded` holds (short_channel_id, direction). `local_limits` says what each of the source's
     own channels can send now; channels not named there are not used. Without it their policies
@@ -231,6 +169,7 @@ def find_route(
         {directed(*pair) for pair in excluded},
         frozenset(closed if start is None else closed | {start}),
         _first_hops(graph, source, local_limits),
+        doubts,
     )
     label = _search(quest)
     if label is None:
@@ -286,6 +225,7 @@ def _cheapest(quest: _Quest) -> tuple[_Label | None, bool]:
     """
     risk, first_hops, incoming = quest.amount_msat * RISK_BILLIONTHS, quest.first_hops, quest.incoming
     most_needed, max_cltv, excluded = quest.most_msat, quest.max_cltv_blocks, quest.excluded
+    doubts = quest.doubts
     best = dict.fromkeys(quest.closed, -1)
     best[quest.target] = quest.amount_msat
     heap: list[tuple[int, _Label]] = [(quest.amount_msat, _end_of(quest))]
@@ -309,6 +249,14 @@ def _cheapest(quest: _Quest) -> tuple[_Label | None, bool]:
             if not least <= amount <= most or needed > most_needed or cltv + delta > max_cltv:
                 is_limited = True
             elif number not in excluded:
+                if doubts is not None:
+                    doubt = doubts.price_msat(number, amount)
+                    if doubt is None:
+                        is_limited = True
+                        continue
+                    ahead += doubt
+                    if ahead >= bound or ahead >= best.get(before, _UNREACHED):
+                        continue
                 best[before] = ahead
                 step = (before, needed, cltv + delta, hops + 1, number, label)
                 if before in first_hops:
@@ -349,9 +297,12 @@ def _before(quest: _Quest, price: int, label: _Label) -> Iterator[tuple[int, _La
         needed, blocks = amount + base + amount * millionths // MILLION, cltv + delta
         if before in quest.closed or number in quest.excluded or not least <= amount <= most:
             continue
-        if needed <= quest.most_msat and blocks <= quest.max_cltv_blocks:
+        if needed > quest.most_msat or blocks > quest.max_cltv_blocks:
+            continue
+        doubt = 0 if quest.doubts is None else quest.doubts.price_msat(number, amount)
+        if doubt is not None:
             ahead = price + base + price * millionths // MILLION + delta * risk // _BILLION + HOP_PRICE_MSAT
-            yield ahead, (before, needed, blocks, hops + 1, number, label)
+            yield ahead + doubt, (before, needed, blocks, hops + 1, number, label)
 
 
 def _end_of(quest: _Quest) -> _Label:
@@ -399,7 +350,8 @@ def _widest(quest: _Quest) -> int:
             break
         found = max(found, min(-width, _largest_own(quest, node)))
         for before, _, _, _, _, most, number in quest.incoming[node].values():
-            through = min(-width, most)
+            room = most if quest.doubts is None else quest.doubts.most_msat(number)
+            through = min(-width, most, room)
             if before in quest.closed or number in quest.excluded or through <= widths.get(before, 0):
                 continue
             widths[before] = through

@@ -10,8 +10,9 @@ import trio
 
 from gossip.errors import BadGossip
 from gossip.graph import Graph, Policy, directed
+from gossip.no_route import NoRoute
 from gossip.private import Hint, private_view
-from gossip.routes import Hop, NoRoute, Route
+from gossip.routes import Hop, Route
 from gossip.validation import DIRECTION, check_channel_update, policy_of
 from node.daemon.payments import Attempt
 from node.daemon.splitting import Burden

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import msgspec
 
 from gossip.graph import Graph
+from gossip.no_route import NoRoute
 from gossip.private import Hint
-from gossip.routes import MAX_CLTV_BLOCKS, Hop, NoRoute, Route, find_route
+from gossip.routes import MAX_CLTV_BLOCKS, Hop, Route, find_route
 from htlc import steps
 from htlc.errors import ChannelError, NotUsable
 from htlc.ladder import Paid

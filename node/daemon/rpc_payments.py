@@ -5,8 +5,9 @@ from typing import Any
 
 import trio
 
+from gossip.no_route import CltvTooFar, FeeTooHigh
 from gossip.private import Hint
-from gossip.routes import MAX_CLTV_BLOCKS, CltvTooFar, FeeTooHigh
+from gossip.routes import MAX_CLTV_BLOCKS
 from node.daemon.hints import hints_in, hints_of
 from node.daemon.node import KEYSEND_FINAL_DELTA_BLOCKS, Node
 from node.daemon.paying import PaymentFailed, Wanted

@@ -4,16 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gossip.graph import Graph
-from gossip.routes import (
-    MAX_CLTV_BLOCKS,
-    AmountTooLarge,
-    CltvTooFar,
-    FeeTooHigh,
-    NoOutgoingCapacity,
-    NoRoute,
-    Route,
-    find_route,
-)
+from gossip.no_route import AmountTooLarge, CltvTooFar, FeeTooHigh, NoOutgoingCapacity, NoRoute
+from gossip.routes import MAX_CLTV_BLOCKS, Route, find_route
 from node.daemon.node import Node
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,

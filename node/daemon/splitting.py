@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gossip.routes import CltvTooFar, IncompatibleTarget, NoRoute, Route, TargetIsSource, UnknownTarget
+from gossip.no_route import CltvTooFar, IncompatibleTarget, NoRoute, TargetIsSource, UnknownTarget
+from gossip.routes import Route
 from wire.units import Msat
 
 MOST_PARTS = 16

@@ -22,8 +22,9 @@ from statistics import median
 import msgspec
 import numpy as np
 
+from gossip.beliefs import Beliefs
 from gossip.compact import CompactGraph
-from gossip.liquidity import Beliefs, Liquidity
+from gossip.liquidity import Liquidity, believed
 from gossip.search import Search, Way
 from gossip.splitting import DEFAULT_TERMS, Terms, single, split
 
@@ -113,7 +114,7 @@ class Attempt:
 
     def believed(self) -> Liquidity:
         """What the payer knows: his own balances, and what was learned of others'."""
-        liquidity = self.beliefs.liquidity(self.graph, 0.0)
+        liquidity = believed(self.beliefs, self.graph, 0.0)
         own = self.graph.out_of(self.source)
         liquidity.least_msat[own] = liquidity.most_msat[own] = self.left_msat[own]
         return liquidity

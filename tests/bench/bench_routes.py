@@ -10,7 +10,8 @@ from random import Random
 from time import perf_counter
 
 from gossip.graph import Channel, Graph, Policy
-from gossip.routes import HOP_PRICE_MSAT, RISK_BILLIONTHS, NoRoute, find_route
+from gossip.no_route import NoRoute
+from gossip.routes import HOP_PRICE_MSAT, RISK_BILLIONTHS, find_route
 from tests.bench.harness import Report
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat, Sat

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from gossip.beliefs import Beliefs
 from gossip.compact import compact
 from gossip.graph import directed
-from gossip.liquidity import Beliefs, nothing_known
+from gossip.liquidity import believed, nothing_known
 from tests.gossip.lines import a_line
 
 CAPACITY = 10_000_000_000
@@ -15,7 +16,7 @@ THERE, BACK = directed(100, 0), directed(100, 1)
 def bounds(beliefs: Beliefs, seconds: float = 0.0) -> tuple[tuple[int, int], tuple[int, int]]:
     """Least and most of channel 100, there and back."""
     graph = compact(a_line(3))
-    liquidity = beliefs.liquidity(graph, seconds)
+    liquidity = believed(beliefs, graph, seconds)
     edges = graph.edges([THERE, BACK])
     there, back = ((int(liquidity.least_msat[edge]), int(liquidity.most_msat[edge])) for edge in edges)
     return there, back
@@ -57,7 +58,7 @@ def test_bounds_between_which_an_amount_lies_say_how_likely_it_is() -> None:
     beliefs.carried(THERE, CAPACITY, 2_000_000_000, 0.0)
     beliefs.refused(THERE, CAPACITY, 6_000_000_001, 0.0)
     graph = compact(a_line(3))
-    liquidity, edge = beliefs.liquidity(graph, 0.0), graph.edges([THERE])[0]
+    liquidity, edge = believed(beliefs, graph, 0.0), graph.edges([THERE])[0]
     assert liquidity.chance(edge, 2_000_000_000) == 1.0
     assert liquidity.chance(edge, 3_000_000_000) == pytest.approx(0.75)
     assert liquidity.chance(edge, 6_000_000_001) == 0.0

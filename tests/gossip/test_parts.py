@@ -4,10 +4,11 @@ from collections import Counter
 
 import msgspec
 
+from gossip.beliefs import Beliefs
 from gossip.graph import Graph, directed
-from gossip.liquidity import Beliefs
+from gossip.no_route import NoRoute
 from gossip.parts import routes_in_parts
-from gossip.routes import NoRoute, Route, find_route
+from gossip.routes import Route, find_route
 from tests.gossip.lines import a_line, a_policy, connect, node_id
 from tests.gossip.test_routes import AMOUNT, any_network
 from wire.units import Sat

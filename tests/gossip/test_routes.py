@@ -8,20 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gossip.graph import Graph, Node, Policy
-from gossip.routes import (
+from gossip.no_route import (
     AmountTooLarge,
     CltvTooFar,
     FeeTooHigh,
     IncompatibleTarget,
     NoOutgoingCapacity,
     NoRoute,
-    OnionHop,
-    Route,
     TargetIsSource,
     UnknownTarget,
     Unreachable,
-    find_route,
 )
+from gossip.routes import OnionHop, Route, find_route
 from tests.bolt import bolt
 from tests.gossip.lines import a_line, a_policy, connect, every_route, node_id
 from wire.units import Msat

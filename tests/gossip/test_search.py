@@ -9,7 +9,8 @@ import pytest
 from gossip.compact import CompactGraph, columns_of, compact
 from gossip.graph import Graph
 from gossip.imports import from_table
-from gossip.routes import NoRoute, find_route
+from gossip.no_route import NoRoute
+from gossip.routes import find_route
 from gossip.search import Limits, Search, Way
 from tests.gossip.lines import a_policy, connect, every_route, node_id
 from tests.gossip.networks import MAINNET, a_network, assert_keeps_every_limit, incoming, plain_dijkstra

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from gossip.beliefs import Beliefs
 from gossip.compact import CompactGraph, columns_of
-from gossip.liquidity import Beliefs, Liquidity, nothing_known
+from gossip.liquidity import Liquidity, believed, nothing_known
 from gossip.search import Limits
 from gossip.splitting import Flow, Terms, chance, single, split
 from tests.gossip.networks import a_network
@@ -53,9 +54,9 @@ def test_what_an_attempt_taught_moves_the_parts() -> None:
     graph, beliefs = two_ways(), Beliefs()
     over_one = graph.number(int(np.flatnonzero(graph.source == 1)[0]))
     beliefs.refused(over_one, 2_000_000_000, AMOUNT // 4, 0.0)
-    parts = split(graph, beliefs.liquidity(graph, 0.0), 0, 3, AMOUNT)
+    parts = split(graph, believed(beliefs, graph, 0.0), 0, 3, AMOUNT)
     assert max(part.amounts_msat[-1] for part in parts) > AMOUNT * 3 // 4
-    assert len(split(graph, beliefs.liquidity(graph, 1e9), 0, 3, AMOUNT)) == 2
+    assert len(split(graph, believed(beliefs, graph, 1e9), 0, 3, AMOUNT)) == 2
 
 
 def test_the_fee_budget_is_for_all_parts_together() -> None:

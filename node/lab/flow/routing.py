@@ -8,7 +8,8 @@ from collections.abc import Collection
 from typing import Protocol
 
 from gossip.graph import Channel, Graph, Policy
-from gossip.routes import NoRoute, find_route
+from gossip.no_route import NoRoute
+from gossip.routes import find_route
 from node.lab.flow.network import FlowNetwork
 from wire.crypto.secp256k1 import Point
 from wire.scid import scid
