@@ -11,16 +11,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from onion.blinded import (
-    BlindedPath,
-    InvalidBlinding,
-    PaymentRelay,
-    RecipientData,
-    Unblinded,
-    check_features,
-    unblind,
-)
+from onion.blinded import InvalidBlinding, PaymentRelay, RecipientData, Unblinded, check_features, unblind
 from onion.payload import HopPayload
+from wire.blinded_path import BlindedPath
 from wire.crypto.secp256k1 import Point, Secret
 from wire.units import Msat
 

@@ -10,16 +10,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from onion.blinded import (
-    BlindedPath,
-    InvalidBlinding,
-    RecipientData,
-    check_features,
-    decode_path,
-    encode_path,
-    unblind,
-)
+from onion.blinded import InvalidBlinding, RecipientData, check_features, unblind
 from onion.sphinx import MAX_MESSAGE_PAYLOADS_SIZE, PAYLOADS_SIZE, BadOnion, build, peel, room_of
+from wire.blinded_path import BlindedPath, decode_path, encode_path
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point, Secret
 from wire.tlv import read_records, write_records

@@ -13,8 +13,8 @@ import trio
 
 from node.daemon.peer import Peer, PeerGone
 from node.daemon.switch import Switch
-from onion.blinded import BlindedPath
 from onion.message import Arrived, Dropped, PassOn, build_message, open_message
+from wire.blinded_path import BlindedPath
 from wire.crypto.secp256k1 import Point
 from wire.features import ONION_MESSAGES
 from wire.messages.onion import OnionMessage

@@ -13,7 +13,7 @@ from htlc.backup import BadBackup, decode_entry, encode_entry, unseal
 from htlc.watchtower import HINT_BYTES, Unreadable, unsealed
 from node.daemon.tower_messages import TAG_BYTES, AddJustice, read_add, read_refused, write_add, write_stored
 from node.stream import fraud, manifest, messages, meter_messages, offer
-from onion.blinded import InvalidBlinding, decode_path, decode_recipient_data
+from onion.blinded import InvalidBlinding, decode_recipient_data
 from onion.failures import attribute, decode_failure
 from onion.message import open_message
 from onion.payload import InvalidPayload, decode_payload
@@ -23,6 +23,7 @@ from wire import bolt11, node_address, tlv
 from wire.bitcoin.address import InvalidAddress, script_of
 from wire.bitcoin.block import parse_block
 from wire.bitcoin.tx import MalformedTransaction, parse_transaction
+from wire.blinded_path import decode_path
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import point_of
 from wire.messages.base import Unknown

@@ -13,7 +13,7 @@ from node.daemon.errand import Errand
 from node.daemon.invoices import DEFAULT_FINAL_DELTA_BLOCKS, InvoiceRow
 from node.daemon.payments import Attempt, AttemptRow, PaymentRow
 from node.daemon.turn import Turn
-from onion.blinded import BlindedPath, PaymentConstraints, PaymentRelay, RecipientData, blind, padded
+from onion.blinded import PaymentConstraints, PaymentRelay, RecipientData, blind, padded
 from onion.blinded_payment import aggregate, hops_of
 from onion.payload import encode_payload
 from onion.sphinx import build
@@ -21,6 +21,7 @@ from tests.bolt import bolt
 from tests.node.line import Network, line, sent_by
 from tests.node.payments import AMOUNT, TOLL, attempts, set_toll, settle
 from tests.node.test_payments_in_parts import ended, gathered
+from wire.blinded_path import BlindedPath
 from wire.codec import Message
 from wire.crypto.hashes import sha256
 from wire.messages.channel import UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc

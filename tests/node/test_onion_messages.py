@@ -8,11 +8,12 @@ import trio
 from node.daemon.messenger import MESSAGES_PER_SECOND, MOST_AT_ONCE, MOST_PEERS, Allowance, Allowances
 from node.daemon.node import Node
 from node.daemon.peer import PeerGone
-from onion.blinded import BlindedPath, RecipientData, blind, encode_recipient_data
+from onion.blinded import RecipientData, blind, encode_recipient_data
 from onion.message import INVOICE_REQUEST, Arrived, build_message
 from tests.bolt import bolt
 from tests.node.caller import answers, calling
 from tests.node.line import Network, line, network, until
+from wire.blinded_path import BlindedPath
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point
 from wire.messages.onion import OnionMessage

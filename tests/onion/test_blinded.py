@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onion.blinded import (
-    BlindedHop,
-    BlindedPath,
     InvalidBlinding,
     MalformedRecipientData,
     PaymentConstraints,
@@ -24,6 +22,7 @@ from onion.blinded import (
 from onion.sphinx import blinded_secret, build, peel
 from tests.bolt import bolt
 from tests.onion.routes import NODE_SECRETS, NODES, VECTORS, b
+from wire.blinded_path import BlindedHop, BlindedPath
 from wire.crypto.secp256k1 import point_of
 from wire.units import Msat
 

@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onion.blinded import (
-    BlindedHop,
-    BlindedPath,
     FeatureNotUnderstood,
     InvalidBlinding,
     PaymentConstraints,
@@ -34,6 +32,7 @@ from onion.sphinx import build, peel
 from tests.bolt import bolt
 from tests.onion.routes import NODE_SECRETS, NODES, VECTORS, b, unframed
 from tests.onion.test_blinded import recipient_data_of
+from wire.blinded_path import BlindedHop, BlindedPath
 from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 

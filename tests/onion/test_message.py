@@ -6,16 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onion.blinded import (
-    BlindedHop,
-    BlindedPath,
-    RecipientData,
-    blind,
-    decode_path,
-    encode_path,
-    encode_recipient_data,
-    prepend,
-)
+from onion.blinded import RecipientData, blind, encode_recipient_data, prepend
 from onion.message import (
     ENCRYPTED_RECIPIENT_DATA,
     INVOICE,
@@ -30,6 +21,7 @@ from onion.message import (
 from onion.sphinx import OnionTooLong, build
 from tests.bolt import bolt
 from tests.onion.routes import NODE_SECRETS, NODES, VECTORS, b
+from wire.blinded_path import BlindedHop, BlindedPath, decode_path, encode_path
 from wire.codec import DecodeError
 from wire.messages.catalogue import decode
 from wire.messages.onion import OnionMessage
