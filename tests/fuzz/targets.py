@@ -6,6 +6,7 @@ decodes to the same value.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,19 @@ from wire.bitcoin.address import InvalidAddress, script_of
 from wire.bitcoin.block import parse_block
 from wire.bitcoin.tx import MalformedTransaction, parse_transaction
 from wire.blinded_path import decode_path
+from wire.bolt12.errors import Unacceptable
+from wire.bolt12.forms import (
+    Form,
+    Invoice,
+    InvoiceError,
+    InvoiceRequest,
+    Offer,
+    decode_form,
+    encode_form,
+    read_form,
+)
+from wire.bolt12.rules import BITCOIN, check_invoice, check_offer, check_request
+from wire.bolt12.text import decode_text
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import point_of
 from wire.messages.base import Unknown
@@ -54,6 +68,32 @@ def _message(raw: bytes) -> None:
 
 def _invoice(raw: bytes) -> None:
     bolt11.decode(raw.decode("latin-1"), None)
+
+
+def _bolt12(raw: bytes) -> None:
+    for cls in (Offer, InvoiceRequest, Invoice, InvoiceError):
+        try:
+            form = decode_form(cls, raw)
+        except DecodeError:
+            continue
+        if encode_form(form) != raw:
+            raise BrokenLaw(raw.hex())
+        _judge(form)
+
+
+def _judge(form: Form) -> None:
+    """Every rule is for whatever can be read."""
+    with suppress(Unacceptable):
+        if isinstance(form, Invoice):
+            check_invoice(form, BITCOIN, 0)
+        elif isinstance(form, InvoiceRequest):
+            check_request(form, BITCOIN)
+        elif isinstance(form, Offer):
+            check_offer(form, BITCOIN, 0)
+
+
+def _bolt12_text(raw: bytes) -> None:
+    read_form(Offer, raw.decode("latin-1"))
 
 
 def _transport(raw: bytes) -> None:
@@ -100,6 +140,12 @@ def _invoices() -> list[bytes]:
     return [case["invoice"].encode() for case in figures["valid"] + figures["invalid"]]
 
 
+def _bolt12_texts() -> list[bytes]:
+    figures = json.loads((VECTORS / "bolt12.json").read_text())
+    valid = [case for case in figures["offers"] if case["valid"]]
+    return [case["bolt12"].encode() for case in valid + figures["signatures"][-1:]]
+
+
 def targets() -> dict[str, Target]:
     """All targets by name."""
     onions, chain = _hexes("bolt4.json"), _hexes("bolt3.json")
@@ -107,12 +153,15 @@ def targets() -> dict[str, Target]:
     packet = max(onions, key=len)[:1366]
     entries = [encode_entry(an_entry(number)) for number in range(3)]
     asked = [write_add(AddJustice(1, bytes(TAG_BYTES), bytes(HINT_BYTES), 0, bytes(600)))]
+    texts = _bolt12_texts()
     stream_errors = (DecodeError, manifest.InvalidManifest, offer.InvalidOffer)
     return {
         "message": Target(_message, (DecodeError,), gossip),
         "tlv": Target(tlv.read_records, (DecodeError,), gossip),
         "addresses": Target(node_address.read_addresses, (DecodeError,), gossip),
         "invoice": Target(_invoice, (bolt11.InvalidInvoice,), _invoices()),
+        "bolt12": Target(_bolt12, (), [decode_text(text.decode())[1] for text in texts]),
+        "bolt12 text": Target(_bolt12_text, (Unacceptable,), texts),
         "transaction": Target(parse_transaction, (MalformedTransaction,), chain),
         "block": Target(parse_block, (MalformedTransaction,), chain),
         "address": Target(
