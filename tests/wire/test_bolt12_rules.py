@@ -113,7 +113,7 @@ def test_an_offer_may_be_of_any_amount_and_its_issuer_hidden() -> None:
         "offer_amount": None,
         "offer_description": None,
     }
-    check_offer(widened(Offer, OFFER, **hidden, offer_description=None), REGTEST, NOW)
+    check_offer(widened(Offer, OFFER, **hidden), REGTEST, NOW)
     check_offer(widened(Offer, OFFER, offer_features=b"\2", offer_absolute_expiry=NOW), REGTEST, NOW)
 
 
