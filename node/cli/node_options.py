@@ -146,7 +146,10 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "The interface over HTTP": (
         Option("clnrest-port", NUMBER, "Serve POST /v1/METHOD and /metrics to who has a rune.", "N"),
         Option("clnrest-host", TEXT, "Serve it there. Without: 127.0.0.1.", "HOST"),
-        Option("clnrest-protocol", one_of("http"), "http: put a proxy before it to encrypt.", "NAME"),
+        Option("clnrest-protocol", one_of("https", "http"), "https or http. Without: https.", "NAME"),
+        Option("clnrest-certs", FILE, "Where ca.pem and the others are, or are made.", "DIR"),
+        Option("clnrest-cors-origins", TEXT, "Whose pages may ask. Without: all.", "ORIGIN", True),
+        Option("clnrest-csp", TEXT, "The Content-Security-Policy to answer with.", "POLICY"),
     ),
     "For tests of the protocol, after --developer": (
         Option("developer", FLAG, "Allow the options below."),
@@ -184,6 +187,7 @@ IGNORED = (
     _ignored("wallet", TEXT),
     _ignored("grpc-port", NUMBER),
     _ignored("grpc-host", TEXT),
+    _ignored("clnrest-swagger-root", TEXT),
     _ignored("disable-plugin", TEXT),
     _ignored("clear-plugins", FLAG),
     _ignored("i-promise-to-fix-broken-api-user", TEXT),

@@ -4,7 +4,6 @@ import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -22,15 +21,15 @@ from node.cli.words import complain
 from node.daemon.gossip_file import GossipFile
 from node.daemon.metrics import metrics_of
 from node.daemon.node import Node, PortTaken
-from node.daemon.rest import rest_app
+from node.daemon.rest import CONTENT_POLICY, EVERY_ORIGIN, rest_app
 from node.daemon.restoring import UnusableBackup
-from node.daemon.rpc import SOCKET_NAME, RpcServer
+from node.daemon.rpc import SOCKET_NAME, Commands, RpcServer
 from node.daemon.rpc_general import GeneralCommands, Identity
 from node.daemon.rpc_table import commands_of
 from node.daemon.saboteur import BadSabotage
 from node.daemon.seed import SeedDamaged, SeedMissing
 from node.daemon.store import Damaged, DatabaseInUse
-from node.daemon.web import WebPortTaken, serve_web
+from node.daemon.web import BadCertificates, WebPortTaken, serve_web
 from node.stream.rpc_rooms import rooms_of
 from node.stream.service import Stream
 
@@ -53,6 +52,7 @@ _REFUSALS = (
     ChainDirectoryInUse,
     ChainPortTaken,
     WebPortTaken,
+    BadCertificates,
 )
 
 
@@ -122,20 +122,31 @@ async def _start(
     server = RpcServer(directory / settings.get("rpc-file", Path(SOCKET_NAME)), commands)
     await nursery.start(server.run)
     if settings.has("clnrest-port"):
-        await _serve_rest(settings, nursery, rest_app(commands, lambda: metrics_of(node)))
+        await _serve_rest(settings, directory, nursery, commands, node)
     log.info("Server started with public key %s, alias %s", node.node_id.hex(), node.alias)
     return server, general
 
 
-async def _serve_rest(settings: Settings, nursery: trio.Nursery, app: Any) -> None:
+async def _serve_rest(
+    settings: Settings, directory: Path, nursery: trio.Nursery, commands: Commands, node: Node
+) -> None:
     """Serve the commands over HTTP.
 
     Raises:
         WebPortTaken: it cannot listen there.
+        BadCertificates: it cannot encrypt.
     """
-    host = settings.get("clnrest-host", REST_HOST)
-    port = await nursery.start(serve_web, app, host, settings.find("clnrest-port"))
-    log.info("commands are served over HTTP", extra={"url": f"http://{host}:{port}/v1/"})
+    host, protocol = settings.get("clnrest-host", REST_HOST), settings.get("clnrest-protocol", "https")
+    origins = settings.all("clnrest-cors-origins") or EVERY_ORIGIN
+    app = rest_app(commands, lambda: metrics_of(node), origins, settings.get("clnrest-csp", CONTENT_POLICY))
+    tls = None
+    if protocol == "https":
+        # what makes certificates is large, and of no use to a node that serves nobody
+        from node.daemon.certificates import certificates_in
+
+        tls = certificates_in(settings.get("clnrest-certs", directory), host)
+    port = await nursery.start(serve_web, app, host, settings.find("clnrest-port"), tls)
+    log.info("commands are served over HTTP", extra={"url": f"{protocol}://{host}:{port}/v1/"})
 
 
 async def _chain(settings: Settings, directory: Path, nursery: trio.Nursery, kept: ExitStack) -> Chain:

@@ -8,8 +8,10 @@ the first of them is asked for.
 import logging
 import socket
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import trio
 
 if TYPE_CHECKING:
@@ -25,6 +27,21 @@ class WebPortTaken(Exception):
     def __init__(self, host: str, port: int, why: str) -> None:
         self.host, self.port, self.why = host, port, why
         super().__init__(f"cannot serve at {host}:{port}: {why}")
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """What a server shows its clients, and the key to it: two files in PEM."""
+
+    certificate: Path
+    key: Path
+
+
+class BadCertificates(Exception):
+    """The certificates that are there cannot be used, or none can be made."""
+
+    def __init__(self, directory: Path, why: str) -> None:
+        self.directory, self.why = directory, why
+        super().__init__(f"the certificates in {directory} cannot be used: {why}")
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -49,7 +66,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve_web(
-    app: Any, host: str, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+    app: Any,
+    host: str,
+    port: int,
+    tls: Tls | None = None,
+    *,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application until cancelled; started with the port once it listens.
 
@@ -61,15 +83,17 @@ async def serve_web(
     bound = bind(host, port)
     taken = bound.getsockname()[1]
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve, app, _config(bound.detach()), mode="asgi"))
+        await nursery.start(partial(serve, app, _config(bound.detach(), tls), mode="asgi"))
         task_status.started(taken)
 
 
-def _config(listening: int) -> "Config":
+def _config(listening: int, tls: Tls | None) -> "Config":
     from hypercorn.config import Config
 
     config = Config()
     config.bind = [f"fd://{listening}"]
+    if tls is not None:
+        config.certfile, config.keyfile = str(tls.certificate), str(tls.key)
     config.graceful_timeout = config.shutdown_timeout = QUIET_SECONDS
     config.include_server_header = False
     config.keep_alive_timeout = 60.0
