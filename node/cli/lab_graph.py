@@ -1,5 +1,6 @@
 """What `rill lab graph` shows and writes."""
 
+from math import nan
 from pathlib import Path
 
 import msgspec
@@ -8,23 +9,26 @@ from rich.console import Console
 from rich.table import Table
 
 from gossip.exports import to_table
-from node.lab.figures import Figures, mainnet, measured, portrait
+from node.lab.figures import Figures, mainnet, measured
 from node.lab.generator import generate
 from node.lab.graphs import BadGraphFile, read_graph
+from node.lab.parts import arrivals
+from node.lab.portrait import portrait
 
 
 def show_graph(seed: int, like: Path | None, out: Path | None, *, as_json: bool) -> int:
     """Generate, compare, and write if asked; return the exit code."""
+    progress = Console(stderr=True).status(f"a network like {like or 'mainnet'}")
     try:
-        figures = mainnet() if like is None else measured(read_graph([like]), like.name)
-        graph = generate(seed, figures)
-        if out is not None:
-            out.write_bytes(to_table(graph))
+        with progress:
+            figures = mainnet() if like is None else measured(read_graph([like]), like.name)
+            graph = generate(seed, figures)
+            if out is not None:
+                out.write_bytes(to_table(graph))
+            fit = _fit(figures.portrait, portrait(graph)) | _fit(figures.arrivals, arrivals(graph))
     except (BadGraphFile, OSError) as wrong:
         typer.echo(f"rill: {wrong}", err=True)
         return 2
-    here = portrait(graph)
-    fit = {name: (there, here[name]) for name, there in figures.portrait.items()}
     if as_json:
         typer.echo(msgspec.json.encode({"seed": seed, "like": figures.name, "fit": fit}).decode())
     else:
@@ -32,8 +36,12 @@ def show_graph(seed: int, like: Path | None, out: Path | None, *, as_json: bool)
     return 0
 
 
+def _fit(there: dict[str, float], here: dict[str, float]) -> dict[str, tuple[float, float]]:
+    return {name: (value, here.get(name, nan)) for name, value in there.items()}
+
+
 def _table(figures: Figures, seed: int, fit: dict[str, tuple[float, float]]) -> Table:
-    table = Table("", title_justify="left")
+    table = Table("", box=None, pad_edge=False)
     table.add_column(figures.name, justify="right")
     table.add_column(f"seed {seed}", justify="right")
     for name, (there, here) in fit.items():

@@ -1,7 +1,7 @@
-"""The figures of a network: what a generator needs to make another one like it, and a fit to show.
+"""The figures of a network: what a generator needs to make another one like it.
 
-They are facts about a network, not the network: quantiles, shares and a correlation. Those of
-mainnet on 2026-02-03 come with the package.
+They are facts about a network, not the network: quantiles, shares, correlations, and how many channels
+there are between nodes of two kinds. Those of mainnet on 2026-02-03 come with the package.
 """
 
 from collections import Counter
@@ -12,12 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gossip.compact import Bools, CompactGraph, Ints
-from gossip.search import potentials
+from node.lab.parts import arrivals
+from node.lab.portrait import (
+    any_way,
+    capacity_by_degree,
+    degrees_of,
+    fee_habits,
+    most_shares,
+    one_edge_a_channel,
+    one_way,
+    pairs_of,
+    portrait,
+    shared_ranks,
+)
 
 # Degrees are told more finely towards the hubs, whose channels carry most routes.
 GRID = np.concatenate([np.linspace(0.0, 0.99, 100), 1.0 - np.geomspace(0.01, 1e-4, 20)[1:], [1.0]])
 DEGREE_GRID = 1.0 - np.concatenate([np.geomspace(1.0, 1e-4, 160), [0.0]])
-DEGREE_CLASSES = (1, 2, 4, 9, 31, 101)  # a class reaches from one of these to the next
+DEGREE_CLASSES = (1, 2, 3, 5, 9, 17, 31, 61, 121, 301, 801)  # a class reaches from one of these to the next
+SIZES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)  # where a band of channels ends
 COMMON_POLICIES = 150
 RARE_POLICIES = 40
 
@@ -25,24 +38,37 @@ RARE_POLICIES = 40
 class Figures(msgspec.Struct, frozen=True):
     """What characterises a network.
 
-    A policy's `terms` are (fee_base_msat, cltv_delta, least_msat, how many directions have them); those
-    of a direction that is disabled are not counted, as snapshots have none. `fee_millionths` are
-    quantiles by whether there is a base fee. `most_shares` are quantiles of the largest HTLC's
-    share of the capacity.
+    A node lives if any of its channels is open; its kind is twice the class of its degree, and one more
+    if it lives. `mixing` counts the channels between kinds, one row for each with the kinds up to its
+    own. `open_by_class` is the share of open channels between those who live, by the lesser degree's
+    class. A policy's `terms` are (fee_base_msat, cltv_delta, least_msat, how many directions have them);
+    those of a direction that is disabled are not counted, as snapshots have none. `fee_millionths` are
+    quantiles by whether there is a base fee. `fee_habits` say how much alike the proportional fees of
+    one node are, and how much those of what leads to one node; `fee_by_size` is their mean rank, from 0 to
+    1, among the smallest channels up to the largest, in steps of SIZES.
+    `most_shares` are quantiles of the largest HTLC's share of the capacity. `portrait` and `arrivals` are
+    what a network that was made from this is compared with.
     """
 
     name: str
     nodes: int
     channels: int
+    pairs: int
     degrees: list[int]
     capacity_sat: list[int]
     capacity_by_degree: float
-    enabled_by_class: list[float]
+    alive_by_class: list[float]
+    mixing: list[list[int]]
+    open_by_class: list[float]
     one_way_share: float
     terms: list[tuple[int, int, int, int]]
+    no_base_by_class: list[float]
     fee_millionths: list[list[int]]
+    fee_habits: tuple[float, float]
+    fee_by_size: list[float]
     most_shares: list[float]
     portrait: dict[str, float]
+    arrivals: dict[str, float]
 
 
 def measured(graph: CompactGraph, name: str) -> Figures:
@@ -51,73 +77,31 @@ def measured(graph: CompactGraph, name: str) -> Figures:
     one = one_edge_a_channel(graph)
     known = enabled if enabled.any() else np.ones(len(graph), np.bool_)
     has_base = graph.fee_base_msat > 0
+    alive = _alive(graph)
+    lesser = classes_of(np.minimum(degrees[graph.source[one]], degrees[graph.target[one]]))
+    between_living = alive[graph.source[one]] & alive[graph.target[one]]
+    by_source = classes_of(degrees[graph.source[known]])
     return Figures(
         name=name,
         nodes=graph.nodes,
         channels=graph.channels,
+        pairs=len(pairs_of(graph)),
         degrees=_whole(degrees, DEGREE_GRID),
         capacity_sat=_whole(graph.capacity_msat[one] // 1000, GRID),
         capacity_by_degree=round(capacity_by_degree(graph), 3),
-        enabled_by_class=_enabled_by_class(graph, degrees),
-        one_way_share=round(float(one_way(graph).sum() / max(1, _any_way(graph).sum())), 4),
+        alive_by_class=_shares(alive, classes_of(degrees)),
+        mixing=_mixing(graph, 2 * classes_of(degrees) + alive),
+        open_by_class=_shares(any_way(graph)[between_living], lesser[between_living]),
+        one_way_share=round(float(one_way(graph).sum() / max(1, any_way(graph).sum())), 4),
         terms=_terms(graph, known),
+        no_base_by_class=_shares(~has_base[known], by_source),
         fee_millionths=[_whole(graph.fee_millionths[known & kind], GRID) for kind in (~has_base, has_base)],
-        most_shares=[round(float(q), 4) for q in _quantiles(_most_shares(graph)[known], GRID)],
+        fee_habits=fee_habits(graph, known),
+        fee_by_size=_fee_by_size(graph, known),
+        most_shares=[round(float(q), 4) for q in _quantiles(most_shares(graph)[known], GRID)],
         portrait=portrait(graph),
+        arrivals=arrivals(graph),
     )
-
-
-def portrait(graph: CompactGraph) -> dict[str, float]:
-    """What one looks at to see whether two networks are alike; fees and limits of enabled directions."""
-    degrees, one, enabled = degrees_of(graph), one_edge_a_channel(graph), graph.is_enabled
-    capacity_sat = graph.capacity_msat[one] // 1000
-    pairs = np.unique(
-        np.minimum(graph.source, graph.target) * graph.nodes + np.maximum(graph.source, graph.target)
-    )
-    hub = int(np.argmax(degrees))
-    told = {
-        "nodes": graph.nodes,
-        "channels": graph.channels,
-        "pairs of nodes with a channel": len(pairs),
-        "nodes joined to the largest": _reached(graph, hub, np.ones(len(graph), np.bool_)),
-        "nodes that the largest can pay": _reached(graph, hub, enabled),
-        "nodes with one channel, %": 100 * np.mean(degrees == 1),
-        **_named("channels of a node", degrees, (50, 90, 99, 100)),
-        "rank correlation of degrees over a channel": _correlation(
-            degrees[graph.source], degrees[graph.target]
-        ),
-        "rank correlation of capacity and lesser degree": capacity_by_degree(graph),
-        "capacity, BTC": capacity_sat.sum() / 1e8,
-        **_named("capacity, sat", capacity_sat, (10, 50, 90, 99)),
-        "directions disabled, %": 100 * np.mean(~enabled),
-        "open channels open one way only, %": 100 * one_way(graph).sum() / max(1, _any_way(graph).sum()),
-        "directions without base fee, %": 100 * np.mean(graph.fee_base_msat[enabled] == 0),
-        **_named("base fee, msat", graph.fee_base_msat[enabled], (50, 90, 99)),
-        **_named("proportional fee, ppm", graph.fee_millionths[enabled], (25, 50, 75, 90, 99)),
-        **_named("time lock, blocks", graph.cltv_delta[enabled], (10, 50, 90)),
-        **_named("least HTLC, msat", graph.least_msat[enabled], (10, 50, 99)),
-        "largest HTLC below 90% of the capacity, %": 100 * np.mean(_most_shares(graph)[enabled] < 0.9),
-    }
-    return {name: round(float(value), 3) for name, value in told.items()}
-
-
-def _named(what: str, values: Ints, percents: tuple[int, ...]) -> dict[str, float]:
-    words = {50: "median", 100: "most"}
-    return {
-        f"{what}: {words.get(percent, f'{percent}%')}": float(
-            np.percentile(values, percent) if len(values) else 0
-        )
-        for percent in percents
-    }
-
-
-def _reached(graph: CompactGraph, source: int, takes: Bools) -> int:
-    far = 1 << 60
-    return int(np.count_nonzero(potentials(graph, source, np.where(takes, 1, far)) < far))
-
-
-def _correlation(one: Ints, other: Ints) -> float:
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1]) if len(one) > 1 else 0.0
 
 
 def mainnet() -> Figures:
@@ -127,40 +111,9 @@ def mainnet() -> Figures:
     )
 
 
-def degrees_of(graph: CompactGraph) -> Ints:
-    """How many channels each node has."""
-    one = one_edge_a_channel(graph)
-    ends = np.concatenate([graph.source[one], graph.target[one]])
-    return np.bincount(ends, minlength=graph.nodes)
-
-
-def one_edge_a_channel(graph: CompactGraph) -> Ints:
-    """An edge of each channel."""
-    return np.flatnonzero((graph.direction == 0) | (graph.twin < 0))
-
-
-def one_way(graph: CompactGraph) -> Bools:
-    """Of each channel, whether one direction alone is enabled."""
-    return _any_way(graph) & ~_both_ways(graph)
-
-
-def _both_ways(graph: CompactGraph) -> Bools:
-    one = one_edge_a_channel(graph)
-    twin = graph.twin[one]
-    return graph.is_enabled[one] & (twin >= 0) & graph.is_enabled[twin]
-
-
-def _any_way(graph: CompactGraph) -> Bools:
-    one = one_edge_a_channel(graph)
-    twin = graph.twin[one]
-    return graph.is_enabled[one] | ((twin >= 0) & graph.is_enabled[twin])
-
-
-def capacity_by_degree(graph: CompactGraph) -> float:
-    """How far larger channels join larger nodes: Spearman's coefficient, by the lesser end's degree."""
-    degrees, one = degrees_of(graph), one_edge_a_channel(graph)
-    lesser = np.minimum(degrees[graph.source[one]], degrees[graph.target[one]])
-    return _correlation(graph.capacity_msat[one], lesser)
+def classes_of(degrees: Ints) -> Ints:
+    """The degree class of each node."""
+    return np.maximum(np.searchsorted(DEGREE_CLASSES, degrees, side="right") - 1, 0)
 
 
 def ranks(values: NDArray[np.generic]) -> Ints:
@@ -170,17 +123,41 @@ def ranks(values: NDArray[np.generic]) -> Ints:
     return found
 
 
-def classes_of(degrees: Ints) -> Ints:
-    """The degree class of each node."""
-    return np.maximum(np.searchsorted(DEGREE_CLASSES, degrees, side="right") - 1, 0)
+def _alive(graph: CompactGraph) -> Bools:
+    """Of each node, whether any of its channels is open in any direction."""
+    ends = np.concatenate([graph.source[graph.is_enabled], graph.target[graph.is_enabled]])
+    return np.bincount(ends, minlength=graph.nodes) > 0
 
 
-def _enabled_by_class(graph: CompactGraph, degrees: Ints) -> list[float]:
-    """The share of enabled directions of a node, by its degree class."""
-    into = np.bincount(graph.source, weights=graph.is_enabled, minlength=graph.nodes) / np.maximum(degrees, 1)
-    of_class = classes_of(degrees)
-    found = [into[of_class == number] for number in range(len(DEGREE_CLASSES))]
-    return [round(float(share.mean()), 4) if len(share) else 1.0 for share in found]
+def _mixing(graph: CompactGraph, kinds: Ints) -> list[list[int]]:
+    """The channels between two kinds, for each kind those with kinds up to its own."""
+    one = one_edge_a_channel(graph)
+    ends = kinds[graph.source[one]], kinds[graph.target[one]]
+    table = np.zeros((2 * len(DEGREE_CLASSES),) * 2, np.int64)
+    np.add.at(table, (np.maximum(*ends), np.minimum(*ends)), 1)
+    return [row[: kind + 1] for kind, row in enumerate(table.tolist())]
+
+
+def _shares(values: Bools, classes: Ints) -> list[float]:
+    """The share of those that are so, in each class; of none, all."""
+    count = np.bincount(classes, minlength=len(DEGREE_CLASSES))
+    so = np.bincount(classes, values, len(DEGREE_CLASSES))
+    found: list[float] = np.round(np.where(count > 0, so / np.maximum(count, 1), 1.0), 4).tolist()
+    return found
+
+
+def sizes_of(capacities: Ints) -> Ints:
+    """The band of sizes that each of these belongs to."""
+    return np.searchsorted(SIZES, shared_ranks(capacities) / max(1, len(capacities)), side="right")
+
+
+def _fee_by_size(graph: CompactGraph, known: Bools) -> list[float]:
+    dear = (shared_ranks(graph.fee_millionths[known]) + 0.5) / max(1, int(known.sum()))
+    bands = sizes_of(graph.capacity_msat[known])
+    count = np.bincount(bands, minlength=len(SIZES) + 1)
+    total = np.bincount(bands, dear, len(SIZES) + 1)
+    found: list[float] = np.round(np.where(count > 0, total / np.maximum(count, 1), 0.5), 4).tolist()
+    return found
 
 
 def _terms(graph: CompactGraph, known: Bools) -> list[tuple[int, int, int, int]]:
@@ -190,11 +167,7 @@ def _terms(graph: CompactGraph, known: Bools) -> list[tuple[int, int, int, int]]
     common, rare = counted[:COMMON_POLICIES], sorted(counted[COMMON_POLICIES:])
     chosen = rare[:: max(1, len(rare) // RARE_POLICIES)]
     weight = sum(count for _, count in rare) // max(1, len(chosen))
-    return [(*terms, count) for terms, count in common] + [(*terms, weight) for terms, _ in chosen]
-
-
-def _most_shares(graph: CompactGraph) -> NDArray[np.float64]:
-    return graph.most_msat / graph.capacity_msat
+    return sorted([(*terms, count) for terms, count in common] + [(*terms, weight) for terms, _ in chosen])
 
 
 def _quantiles(values: NDArray[np.generic], grid: NDArray[np.float64]) -> NDArray[np.float64]:

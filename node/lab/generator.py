@@ -1,51 +1,52 @@
 """Networks with the figures of a real one, from a seed.
 
 Degrees, capacities, fees, time locks and limits are drawn by rank, so that their distributions are
-the real one's exactly, not in the mean. Channels join the nodes' ends at random (the configuration
-model): mainnet has as many small islands as that gives. Three things that matter to a router are
-kept besides: large channels are between large nodes (a Gaussian copula), small nodes are mostly
-dead, so that their channels are disabled in both directions, and a node has much the same terms
-on all its channels. Not kept is who knows whom: neighbours of a node are not joined more often
-than others, and nodes have no place.
+the real one's exactly, not in the mean. `joining` says who has channels with whom. What matters to a
+router besides is kept as far as a number or two can say it: large channels are between large nodes,
+and a node's channels are alike in size (a Gaussian copula); a node has much the same terms on all its
+channels; what leads to some nodes is dear whoever asks, and large channels are dearer than small ones,
+up to the very largest, which are cheap.
+Not kept is what only names would tell: which company stands behind several nodes, who opened a
+channel, and what an exchange's hours do.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gossip.compact import Bools, Columns, CompactGraph, Ints
-from node.lab.figures import DEGREE_GRID, GRID, Figures, classes_of, mainnet, ranks
+from node.lab.figures import DEGREE_GRID, GRID, Figures, classes_of, mainnet, ranks, sizes_of
+from node.lab.joining import Nodes, Reals, joined, peopled
 
-# How much of the terms of a direction is its node's habit: in the snapshot two thirds of a node's
-# directions have the terms that most of them have.
-_HABIT = 0.7
+# How much of the terms of a direction is its node's habit, and of a channel's size its ends' wealth:
+# with these, two channels of one node are as much alike as in the snapshot.
+_HABIT = 0.44
+_WEALTH = 0.85
+# What places do to sizes and degrees at once is taken off the correlation that is asked for.
+_BY_DEGREE = 0.9
 _FIRST_BLOCK = 500_000
-_ATTEMPTS = 100
-
-Reals = NDArray[np.float64]
 
 
 def generate(seed: int, figures: Figures | None = None) -> CompactGraph:
     """A network with these figures, or with those of mainnet; the same seed, the same network."""
     figures = figures or mainnet()
     chance = np.random.default_rng(seed)
-    degrees = _degrees(figures)
-    one, other = _joined(chance, degrees)
-    capacity_sat = _capacities(chance, figures, np.minimum(degrees[one], degrees[other]))
-    there, back = _enabled(chance, figures, degrees, one, other)
+    nodes = peopled(chance, figures, _degrees(figures))
+    one, other = joined(chance, figures, nodes)
+    capacity_sat = _capacities(chance, figures, nodes, one, other)
+    there, back = _enabled(chance, figures, nodes, one, other)
     number = np.arange(len(one))
     block, place = _FIRST_BLOCK + number // 4, number % 4 + 1
-    source = np.concatenate([one, other])
+    source, target = np.concatenate([one, other]), np.concatenate([other, one])
     capacity = np.concatenate([capacity_sat, capacity_sat])
     is_enabled = np.concatenate([there, back])
     told = np.zeros((5, len(source)), np.int64)
     for kind in (is_enabled, ~is_enabled):
-        told[:, kind] = _policies(chance, figures, source[kind], capacity[kind])
+        told[:, kind] = _policies(chance, figures, nodes, (source[kind], target[kind], capacity[kind]))
     base, delta, least, millionths, most = told
     columns = Columns(
         short_channel_id=np.tile(block << 40 | place << 16, 2),
         direction=np.repeat([0, 1], len(one)),
         source=source,
-        target=np.concatenate([other, one]),
+        target=target,
         capacity_sat=capacity,
         fee_base_msat=base,
         fee_millionths=millionths,
@@ -61,6 +62,7 @@ def _degrees(figures: Figures) -> Ints:
     """The degree of each node, ascending; their sum is twice the channels."""
     at = (np.arange(figures.nodes) + 0.5) / figures.nodes
     found = np.maximum(1, np.rint(np.interp(at, DEGREE_GRID, figures.degrees))).astype(np.int64)
+    found[-1] = max(1, figures.degrees[-1])
     surplus = int(found.sum()) - 2 * figures.channels
     # the rounding's surplus is spread over the larger nodes, in proportion
     share = np.where(found > 8, found, 0) if found.max() > 8 else found
@@ -69,64 +71,81 @@ def _degrees(figures: Figures) -> Ints:
     return spread
 
 
-def _joined(chance: np.random.Generator, degrees: Ints) -> tuple[Ints, Ints]:
-    """The two ends of each channel, the lesser place first; nobody is joined to itself."""
-    ends = chance.permutation(np.repeat(np.arange(len(degrees)), degrees)).reshape(-1, 2)
-    for _ in range(_ATTEMPTS):
-        loops = np.flatnonzero(ends[:, 0] == ends[:, 1])
-        if not len(loops):
-            break
-        others = chance.integers(0, len(ends), len(loops))
-        for loop, partner in zip(loops.tolist(), others.tolist(), strict=True):
-            ends[loop, 1], ends[partner, 1] = ends[partner, 1], ends[loop, 1]
-    ends = ends[ends[:, 0] != ends[:, 1]]
-    return ends.min(axis=1), ends.max(axis=1)
-
-
-def _capacities(chance: np.random.Generator, figures: Figures, lesser_degree: Ints) -> Ints:
+def _capacities(chance: np.random.Generator, figures: Figures, nodes: Nodes, one: Ints, other: Ints) -> Ints:
     # 2 sin(pi r / 6) turns a rank correlation into a normal one's
-    tie = 2 * np.sin(np.pi * figures.capacity_by_degree / 6)
-    jitter = chance.random(len(lesser_degree))
-    by_degree = _normal((ranks(lesser_degree + jitter) + 0.5) / len(lesser_degree))
-    drawn = tie * by_degree + np.sqrt(1 - tie**2) * chance.standard_normal(len(lesser_degree))
+    tie = 2 * np.sin(np.pi * _BY_DEGREE * figures.capacity_by_degree / 6)
+    lesser = np.minimum(nodes.degrees[one], nodes.degrees[other])
+    by_degree = _normal((ranks(lesser + chance.random(len(lesser))) + 0.5) / max(1, len(lesser)))
+    wealth = nodes.wealth[one] + nodes.wealth[other]
+    wealth /= max(1e-9, wealth.std())
+    own = chance.standard_normal(len(lesser))
+    drawn = tie * by_degree + np.sqrt(1 - tie**2) * (np.sqrt(_WEALTH) * wealth + np.sqrt(1 - _WEALTH) * own)
     return np.maximum(1, _by_rank(drawn, figures.capacity_sat, GRID)).astype(np.int64)
 
 
 def _enabled(
-    chance: np.random.Generator, figures: Figures, degrees: Ints, one: Ints, other: Ints
+    chance: np.random.Generator, figures: Figures, nodes: Nodes, one: Ints, other: Ints
 ) -> tuple[Bools, Bools]:
-    """Which directions are enabled: both if both ends live, but for a few where only one is."""
-    shares = np.array(figures.enabled_by_class)[classes_of(degrees)]
-    # a direction is enabled if both its ends live; the larger nodes, most of whose peers live, all do
-    wanted = np.average(shares, weights=degrees) / (1 - figures.one_way_share / 2)
-    roots = np.linspace(0.5, 1.0, 501)[:, None]
-    met = (np.minimum(1, np.unique(shares) / roots) @ _weights(shares, degrees)) ** 2
-    lives = chance.random(len(degrees)) < shares / roots[np.argmin(np.abs(met - wanted))]
-    is_open = lives[one] & lives[other]
+    """Which directions are enabled: most of those between two who live, and a few one way only."""
+    lesser = classes_of(np.minimum(nodes.degrees[one], nodes.degrees[other]))
+    shares = np.array(figures.open_by_class)[lesser]
+    is_open = nodes.is_alive[one] & nodes.is_alive[other] & (chance.random(len(one)) < shares)
     is_one_way = chance.random(len(one)) < figures.one_way_share
     is_there = chance.random(len(one)) < 0.5
     return is_open & ~(is_one_way & is_there), is_open & ~(is_one_way & ~is_there)
 
 
-def _weights(shares: Reals, degrees: Ints) -> Reals:
-    """Which part of all channels' ends belongs to nodes of each share."""
-    _, which = np.unique(shares, return_inverse=True)
-    weights: Reals = np.bincount(which, weights=degrees) / degrees.sum()
-    return weights
-
-
-def _policies(chance: np.random.Generator, figures: Figures, source: Ints, capacity_sat: Ints) -> Ints:
+def _policies(
+    chance: np.random.Generator, figures: Figures, nodes: Nodes, edges: tuple[Ints, Ints, Ints]
+) -> Ints:
     """Base fee, time lock, least amount, proportional fee and most amount of each direction."""
-    terms = np.array(sorted(figures.terms), np.int64)
-    upto = np.cumsum(terms[:, 3]) / terms[:, 3].sum()
-    at = (ranks(_habits(chance, source)) + 0.5) / len(source)
-    base, delta, least, _ = terms[np.minimum(np.searchsorted(upto, at), len(terms) - 1)].T
-    millionths, habits = np.zeros(len(source), np.int64), _habits(chance, source)
-    for kind, quantiles in zip((base == 0, base > 0), figures.fee_millionths, strict=True):
-        millionths[kind] = np.rint(_by_rank(habits[kind], quantiles, GRID)).astype(np.int64)
+    source, target, capacity_sat = edges
+    terms = np.array(figures.terms, np.int64)
+    has_base = _has_base(chance, figures, nodes, source)
+    habits, dearness = _habits(chance, source), _dearness(chance, figures, source, target, capacity_sat)
+    told, millionths = np.zeros((3, len(source)), np.int64), np.zeros(len(source), np.int64)
+    for kind, quantiles in zip((False, True), figures.fee_millionths, strict=True):
+        chosen = terms[(terms[:, 0] > 0) == kind]
+        here = has_base == kind
+        if len(chosen) and here.any():
+            told[:, here] = _by_weight(habits[here], chosen)
+            millionths[here] = np.rint(_by_rank(dearness[here], quantiles, GRID)).astype(np.int64)
     shares = _by_rank(_habits(chance, source), figures.most_shares, GRID)
     most = np.maximum(1, capacity_sat * 1000 * shares).astype(np.int64)
-    return np.stack([base, delta, least, millionths, most])
+    return np.stack([*told, millionths, most])
+
+
+def _has_base(chance: np.random.Generator, figures: Figures, nodes: Nodes, source: Ints) -> Bools:
+    """Who asks a base fee: the smaller, the more of them."""
+    habits, classes = _habits(chance, source), classes_of(nodes.degrees[source])
+    found = np.ones(len(source), np.bool_)
+    for number, share in enumerate(figures.no_base_by_class):
+        members = np.flatnonzero(classes == number)
+        found[members[np.argsort(habits[members], kind="stable")[: round(share * len(members))]]] = False
+    return found
+
+
+def _by_weight(habits: Reals, terms: Ints) -> Ints:
+    """Of terms that are told as often as they are had, some for each habit."""
+    upto = np.cumsum(terms[:, 3]) / terms[:, 3].sum()
+    at = (ranks(habits) + 0.5) / len(habits)
+    chosen: Ints = terms[np.minimum(np.searchsorted(upto, at), len(terms) - 1), :3].T
+    return chosen
+
+
+def _dearness(
+    chance: np.random.Generator, figures: Figures, source: Ints, target: Ints, capacity_sat: Ints
+) -> Reals:
+    """How dear a direction is beside others: by who asks, by where it leads, by its channel's size."""
+    by_source, by_target = (max(0.0, habit) for habit in figures.fee_habits)
+    by_size = _normal(np.array(figures.fee_by_size))[sizes_of(capacity_sat)]
+    count = 1 + int(max(source.max(initial=0), target.max(initial=0)))
+    who, where = chance.standard_normal(count), chance.standard_normal(count)
+    rest = max(0.0, 1 - by_source - by_target - float(by_size.var()))
+    own = chance.standard_normal(len(source))
+    habits = np.sqrt(by_source) * who[source] + np.sqrt(by_target) * where[target]
+    found: Reals = habits + by_size + np.sqrt(rest) * own
+    return found
 
 
 def _habits(chance: np.random.Generator, source: Ints) -> Reals:

@@ -34,6 +34,8 @@ SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 MOST_ROUNDS = 20
 MANY_PARTS = 100
 AMOUNTS_SAT = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+TRIAL_SEED, TRIAL_PAYMENTS, TRIAL_SAT = 1, 300, (10_000, 100_000, 1_000_000)
+TRIAL_WORDS = {"cheapest": "cheapest", "single": "likeliest"}
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -189,15 +191,28 @@ STRATEGIES: dict[str, Callable[[Attempt], Tried]] = {
 
 
 def compare(
-    graph: CompactGraph, seed: int, payments: int, amounts_sat: Sequence[int] = AMOUNTS_SAT
+    graph: CompactGraph,
+    seed: int,
+    payments: int,
+    amounts_sat: Sequence[int] = AMOUNTS_SAT,
+    strategies: Sequence[str] = tuple(STRATEGIES),
 ) -> Iterator[Row]:
     """Make the payments; a row for each amount and strategy, as it is done."""
     town = Town(graph, seed)
     pairs = town.pairs(seed, payments)
     for amount_sat in amounts_sat:
-        for name, strategy in STRATEGIES.items():
-            found = [strategy(Attempt(town, *pair, amount_sat * 1000)) for pair in pairs]
+        for name in strategies:
+            found = [STRATEGIES[name](Attempt(town, *pair, amount_sat * 1000)) for pair in pairs]
             yield _row(name, amount_sat, found)
+
+
+def arrivals(graph: CompactGraph) -> dict[str, float]:
+    """How usual payments go, by name: what two networks that are alike should agree on."""
+    told: dict[str, float] = {}
+    for row in compare(graph, TRIAL_SEED, TRIAL_PAYMENTS, TRIAL_SAT, tuple(TRIAL_WORDS)):
+        what = f"{row.amount_sat:,} sat, {TRIAL_WORDS[row.strategy]} way"
+        told |= {f"{what}: arrive, %": round(100 * row.paid_share, 1), f"{what}: fee, ppm": row.fee_ppm}
+    return told
 
 
 def shares(graph: CompactGraph, seed: int, payments: int) -> Iterator[ShareRow]:

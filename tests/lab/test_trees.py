@@ -82,7 +82,8 @@ def test_a_graph_of_mainnets_size_becomes_a_network_that_pays() -> None:
     assert len(network.ends) == graph.channels
     assert sum(network.has_policy) == int(graph.is_enabled.sum())
     engine = Engine(network, TreeRouter(network))
-    large = sorted(range(graph.nodes), key=lambda place: -len(network.out[place]))[:40]
+    is_open = network.has_policy
+    large = sorted(range(graph.nodes), key=lambda place: -sum(is_open[at] for at in network.out[place]))[:40]
     for number in range(200):
         payer, payee = Random(number).sample(large, 2)
         engine.wish(Wish(number * 1000, payer, payee, 2_000_000))
