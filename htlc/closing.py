@@ -206,6 +206,9 @@ def receive_closing_signed(channel: Channel, message: ClosingSigned, secrets: Ch
         ClosingFeeOutsideRanges: the peer does not keep to the ranges.
         WrongSignature: it does not hold on the transaction of that fee.
     """
+    if channel.phase is Phase.CLOSING and message.fee_satoshis == channel.closing.our_last_fee_sat:
+        # Electrum, where it did not open, says the fee once more after both have agreed on it
+        return Step(channel, ())
     if channel.phase is not Phase.NEGOTIATING:
         # the opener may know that all is quiet, and begin, as soon as we could know it too
         if channel.charter.opener is LOCAL or not may_negotiate(channel):

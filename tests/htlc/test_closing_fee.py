@@ -266,6 +266,18 @@ def test_what_is_agreed_is_not_agreed_again() -> None:
     close(alice, bob)
     for party, other in ((alice, bob), (bob, alice)):
         with pytest.raises(UnexpectedMessage):
-            party.receive(a_proposal_of(other, FEE_SAT))
+            party.receive(a_proposal_of(other, FEE_SAT + 1))
         with pytest.raises(NotUsable):
             party.shut_down()
+
+
+@bolt("legacy-closing_signed.1")
+def test_what_is_agreed_may_be_said_once_more() -> None:
+    alice, bob = opened_channel()
+    close(alice, bob)
+    for party, other in ((alice, bob), (bob, alice)):
+        before = party.channel
+        party.receive(a_proposal_of(other, FEE_SAT))
+        assert party.channel is before
+        assert not party.outbox
+        assert len(party.broadcast) == 1

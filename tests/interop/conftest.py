@@ -10,7 +10,10 @@ import pytest
 import trio
 
 from tests.interop.bitcoin import Bitcoind
-from tests.interop.stage import Stage, stage_on
+from tests.interop.electrum_peer import installed_electrum
+from tests.interop.electrum_server import ElectrumServer
+from tests.interop.electrum_stage import ElectrumStage
+from tests.interop.stage import Stage, playing
 from tests.node.relay_ground import installed_bitcoind
 
 PACKAGE = Path(__file__).parent / "ldk" / "package.json"
@@ -65,5 +68,18 @@ async def stage(
     tmp_path: Path,
 ) -> AsyncIterator[Stage]:
     """A stage on which everything ends with the test."""
-    async with stage_on(bitcoind, nursery, ldk_modules, free_port, tmp_path) as stage:
+    stage = Stage(bitcoind, nursery, ldk_modules, free_port, tmp_path)
+    async with playing(stage, nursery):
+        yield stage
+
+
+@pytest.fixture
+async def electrum_stage(
+    bitcoind: Bitcoind, nursery: trio.Nursery, free_port: Callable[[], int], tmp_path: Path
+) -> AsyncIterator[ElectrumStage]:
+    """A stage for Electrum wallets."""
+    program, server = installed_electrum(), ElectrumServer(bitcoind)
+    await nursery.start(server.run)
+    stage = ElectrumStage(program, server, bitcoind, nursery, tmp_path, free_port, tmp_path)
+    async with playing(stage, nursery):
         yield stage

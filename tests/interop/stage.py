@@ -171,15 +171,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage_on(
-    bitcoind: Bitcoind, nursery: trio.Nursery, modules: Path, ports: Callable[[], int], folder: Path
-) -> AsyncIterator[Stage]:
-    """A stage for one test, whose nodes end with it."""
-    stage = Stage(bitcoind, nursery, modules, ports, folder)
-    with trio.fail_after(4 * PATIENCE_SECONDS):
-        yield stage
-        await stage.close()
-    nursery.cancel_scope.cancel()
+async def playing(stage: Stage, nursery: trio.Nursery) -> AsyncIterator[None]:
+    """For one test; whoever is on the stage ends with it."""
+    try:
+        with trio.fail_after(4 * PATIENCE_SECONDS):
+            yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await stage.close()
+        nursery.cancel_scope.cancel()
 
 
 def of_type(channels: Sequence[Channel]) -> set[bytes]:

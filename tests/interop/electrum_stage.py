@@ -1,0 +1,44 @@
+"""A stage on which Electrum wallets play too, each a process of its own."""
+
+from typing import Any
+
+from tests.interop.electrum_peer import ElectrumPeer
+from tests.interop.electrum_server import ElectrumServer
+from tests.interop.stage import FUNDS_SAT, Stage
+
+
+class ElectrumStage(Stage):
+    """A chain with a server for wallets, and whoever is on it."""
+
+    def __init__(self, program: str, server: ElectrumServer, *stage: Any) -> None:
+        super().__init__(*stage)
+        self._program, self._server = program, server
+        self.wallets: dict[str, ElectrumPeer] = {}
+
+    async def electrum(self, name: str, **config: Any) -> ElectrumPeer:
+        """A wallet of theirs with a bitcoin."""
+        wallet = ElectrumPeer(
+            self._program,
+            self._folder / f"{name}-electrum",
+            server=self._server.port,
+            rpc_port=self._ports(),
+            port=self._ports(),
+            **config,
+        )
+        await wallet.start()
+        self.wallets[name] = wallet
+        await self.bitcoind.pay(await wallet("getunusedaddress"), FUNDS_SAT)
+        await self.mine(1)
+        return wallet
+
+    async def mine(self, count: int) -> None:
+        await super().mine(count)
+        await self._server.look()
+        height = await self.bitcoind.call("getblockcount")
+        for wallet in self.wallets.values():
+            await wallet.height(height)
+
+    async def close(self) -> None:
+        for wallet in self.wallets.values():
+            await wallet.stop()
+        await super().close()
