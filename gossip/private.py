@@ -15,7 +15,7 @@ from wire.units import MAX_MSAT, Msat, Sat
 
 
 class Hint(msgspec.Struct, frozen=True, gc=False):
-    """One direction of a channel that was not announced (BOLT 11, `r`)."""
+    """One direction of a channel that was not announced (BOLT 11, `r`), or what stands as one."""
 
     start: Point
     end: Point
@@ -23,6 +23,8 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
     fee_base_msat: Msat
     fee_proportional_millionths: int
     cltv_expiry_delta: int
+    htlc_minimum_msat: Msat = Msat(0)
+    htlc_maximum_msat: Msat = Msat(MAX_MSAT)
 
     @property
     def direction(self) -> int:
@@ -54,8 +56,8 @@ class PrivateView(Graph):
         policy = Policy(
             timestamp=0,
             cltv_expiry_delta=hint.cltv_expiry_delta,
-            htlc_minimum_msat=Msat(0),
-            htlc_maximum_msat=Msat(MAX_MSAT),
+            htlc_minimum_msat=hint.htlc_minimum_msat,
+            htlc_maximum_msat=hint.htlc_maximum_msat,
             fee_base_msat=hint.fee_base_msat,
             fee_proportional_millionths=hint.fee_proportional_millionths,
         )

@@ -14,6 +14,7 @@ from gossip.no_route import NoRoute
 from gossip.private import Hint, private_view
 from gossip.routes import Hop, Route
 from gossip.validation import DIRECTION, check_channel_update, policy_of
+from node.daemon.blinded_ways import Blinded
 from node.daemon.payments import Attempt
 from node.daemon.splitting import Burden
 from onion.failures import Failure, FailureCode
@@ -30,7 +31,7 @@ _WRONG_HTLC = (FailureCode.final_incorrect_cltv_expiry, FailureCode.final_incorr
 class Errand:
     """What one payment knows, and which of its HTLCs are on their way."""
 
-    def __init__(self, hints: tuple[Hint, ...] = ()) -> None:
+    def __init__(self, hints: tuple[Hint, ...] = (), blinded: Blinded | None = None) -> None:
         self.is_over = False  # nobody waits for it any more
         self.is_hopeless = False  # no further attempt makes sense
         self.is_payees_wish = False
@@ -40,7 +41,7 @@ class Errand:
         self.flying: dict[int, tuple[Attempt, Route]] = {}
         self.arrived: list[Attempt] = []
         self._news = trio.Event()
-        self.hints = hints
+        self.hints, self._blinded = hints, blinded
         self.policies: dict[int, Policy] = {}  # by the number of the directed channel
         self.nodes: set[Point] = set()  # to go round
         self._ceilings: dict[tuple[int, int], int] = {}  # what a channel could not carry for us
@@ -123,7 +124,9 @@ class Errand:
             self._learn_from_nothing(hops, len(attempt.hold_times))
             return
         index, failure = attributed.hop_index, attributed.failure
-        if index == len(hops) - 1:
+        if self._blinded is not None and index >= len(hops) - 2:
+            self._learn_from_blinded(self._blinded, failure, route)
+        elif index == len(hops) - 1:
             self._learn_from_payee(failure, hops)
         elif failure is None or failure.is_node or failure.is_bad_onion:
             self.nodes.add(hops[index].node_id)
@@ -153,6 +156,13 @@ class Errand:
             return
         self.is_hopeless = True
         self.is_payees_wish = failure is None or failure.code != FailureCode.mpp_timeout
+
+    def _learn_from_blinded(self, blinded: Blinded, failure: Failure | None, route: Route) -> None:
+        """The first node of a blinded path answers for all of it, and does not say why."""
+        if blinded.is_at_its_end(route):
+            self._learn_from_payee(failure, route.hops[:-1])
+        else:
+            self.cap(route.hops[-1], route.amount_msat)
 
     def _corrects(self, failure: Failure, hop: Hop, graph: Graph, now_seconds: int) -> bool:
         """Whether the failure brings other terms for the hop's channel than we knew; they count now."""

@@ -93,10 +93,7 @@ class Messenger:
     def _next_of(self, outcome: PassOn) -> Point | None:
         if outcome.short_channel_id is None:
             return outcome.next_node_id
-        channel = self._switch.channels.get(self._switch.by_scid.get(outcome.short_channel_id, b""))
-        # channel_ready.3: what is no name for an HTLC is none for a message either
-        is_named_so = channel is not None and outcome.short_channel_id in channel.exit_ids()
-        return channel.charter.peer_id if channel is not None and is_named_so else None
+        return self._switch.peer_named(outcome.short_channel_id)
 
     def send(
         self, path: BlindedPath, records: Mapping[int, bytes], reply_path: BlindedPath | None = None

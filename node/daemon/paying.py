@@ -19,6 +19,7 @@ from htlc import steps
 from htlc.errors import ChannelError, NotUsable
 from htlc.ladder import Paid
 from htlc.limits import spendable_msat
+from node.daemon.blinded_ways import Blinded
 from node.daemon.errand import Errand
 from node.daemon.payments import Attempt, AttemptRow, Note, PaymentRow
 from node.daemon.splitting import MOST_PARTS, Burden, split
@@ -53,7 +54,13 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     excluded_nodes: frozenset[Point] = frozenset()
     may_split: bool = False  # whether the payee takes it in parts (b11-invoices.5)
     hints: tuple[Hint, ...] = ()
+    blinded: Blinded | None = None  # how to reach a payee that nobody knows; its hints are among `hints`
     note: Note = Note()
+
+    @property
+    def target(self) -> Point:
+        """Who the routes lead to."""
+        return self.payee if self.blinded is None else self.blinded.target
 
 
 class Payment(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +109,7 @@ class Payer:
         """
         if wanted.amount_msat <= 0:
             raise PaymentFailed("there is nothing to pay", 0)
-        now, errand = int(self._now()), Errand(wanted.hints)
+        now, errand = int(self._now()), Errand(wanted.hints, wanted.blinded)
         row = PaymentRow(wanted.payment_hash, wanted.payee, wanted.amount_msat, now, note=wanted.note)
         self._switch.payments.begin(row)
         try:
@@ -172,7 +179,7 @@ class Payer:
             return find_route(
                 graph,
                 self._switch.signer.node_id,
-                wanted.payee,
+                wanted.target,
                 piece_msat,
                 wanted.final_cltv_expiry_delta + wanted.margin_blocks,
                 max_fee_msat=left_msat,
@@ -190,14 +197,16 @@ class Payer:
     ) -> Callable[[Turn], Attempt]:
         """What a turn does to offer the first HTLC of the route; it raises what `steps.offer` raises."""
         switch, session_key = self._switch, secrets.token_bytes(32)
-        onion = build(session_key, _told(wanted, route, switch.height), wanted.payment_hash)
-        first = route.hops[0]
+        told, first = _told(wanted, route, switch.height), route.hops[0]
+        onion = build(session_key, told, wanted.payment_hash)
+        names = tuple(hop.short_channel_id for hop in route.hops)
         row = AttemptRow(
             id=switch.payments.new_attempt_id(),
             payment_hash=wanted.payment_hash,
             session_key=session_key,
-            nodes=tuple(hop.node_id for hop in route.hops),
-            short_channel_ids=tuple(hop.short_channel_id for hop in route.hops),
+            nodes=tuple(point for point, _ in told),
+            # a blinded path has no name
+            short_channel_ids=names if wanted.blinded is None else names[:-1],
             sent_msat=first.amount_msat,
             delivered_msat=route.amount_msat,
             part_id=part_id,
@@ -268,6 +277,8 @@ def _tried(offer: Callable[[Turn], Attempt], turn: Turn) -> Attempt | ChannelErr
 
 def _told(wanted: Wanted, route: Route, height: int) -> list[tuple[Point, bytes]]:
     """The onion's payloads, first hop to payee."""
+    if wanted.blinded is not None:
+        return wanted.blinded.told(route, height, wanted.total_msat or wanted.amount_msat)
     told = []
     for hop in route.for_onion(height):
         payload = HopPayload(

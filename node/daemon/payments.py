@@ -48,6 +48,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     bolt11: str = ""
     label: str = ""
     description: str = ""
+    bolt12: str = ""
 
 
 class PaymentRow(msgspec.Struct, frozen=True, gc=False):

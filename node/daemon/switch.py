@@ -36,6 +36,7 @@ from node.daemon.turn import Turn, resume
 from node.daemon.wallet import Wallet
 from wire.bitcoin.tx import Transaction
 from wire.codec import Message
+from wire.crypto.secp256k1 import Point
 from wire.messages.base import Error, Warning
 from wire.messages.channel import (
     AcceptChannel,
@@ -212,6 +213,13 @@ class Switch:
             for name in (channel.short_channel_id, channel.aliases.local):
                 if name is not None:
                     self.by_scid[name] = channel.id
+
+    def peer_named(self, short_channel_id: int | None) -> Point | None:
+        """The peer that somebody else's path names by a channel with it."""
+        channel = self.channels.get(self.by_scid.get(short_channel_id or 0, b""))
+        # channel_ready.3: what is no name for an HTLC is none here either
+        is_named_so = channel is not None and short_channel_id in channel.exit_ids()
+        return channel.charter.peer_id if channel is not None and is_named_so else None
 
     def _release(self, turn: Turn) -> None:
         for peer_id, message in turn.outgoing:
