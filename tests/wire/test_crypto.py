@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.crypto import hashes
-from wire.crypto.aead import Aead, BadTag, chacha20_stream, chacha20_xor, xchacha_open, xchacha_seal
+from wire.crypto.aead import Aead, BadTag, chacha20_stream, chacha20_xor, hchacha20, xchacha_open, xchacha_seal
 from wire.crypto.hashes import (
     hash160,
     hkdf_two,
@@ -357,6 +357,22 @@ def test_a_long_key_stream_begins_with_a_short_one() -> None:
     long = chacha20_stream(bytes(32), 70_000)
     assert len(long) == 70_000
     assert long.startswith(chacha20_stream(bytes(32), 65_536))
+
+
+def test_the_derived_key_is_that_of_the_draft() -> None:
+    nonce = bytes.fromhex("000000090000004a0000000031415927")
+    assert hchacha20(bytes(range(32)), nonce).hex() == (
+        "82413b4227b27bfed30e42508a877d73a0f9e4d58a74a853c12ec41326d3ecdc"
+    )
+
+
+@given(digests, st.binary(min_size=24, max_size=24), st.binary(max_size=200), st.binary(max_size=40))
+def test_xchacha_is_that_of_another_library(key: bytes, nonce: bytes, plain: bytes, said: bytes) -> None:
+    sealed = xchacha_seal(key, nonce, plain, said)
+    assert sealed == nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, said, nonce, key)
+    assert xchacha_open(key, nonce, sealed, said) == plain
+    with pytest.raises(BadTag):
+        xchacha_open(key, nonce, sealed, said + b"x")
 
 
 def test_xchacha_seals_as_its_draft_says() -> None:
