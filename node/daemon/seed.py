@@ -4,14 +4,17 @@ The file holds the entropy of BIP 39, 32 bytes where we make it, and as many as 
 for where our user brings it. What follows from it is written down in docs/keys.md.
 """
 
+import hashlib
 import secrets
 from pathlib import Path
 
 from node.daemon.files import replace_file
+from wire.crypto.hashes import sha256
 
 SEED_NAME = "seed"
 NEW_SEED_BYTES = 32
 SEED_SIZES = (16, 20, 24, 28, 32)
+_WORD_BITS, _SEED_ROUNDS = 11, 2048
 
 
 class SeedMissing(Exception):
@@ -56,10 +59,14 @@ def keep_seed(directory: Path, seed: bytes) -> None:
 
 def words_of(seed: bytes) -> str:
     """The words that stand for it (BIP 39), lower case, a space between them."""
-    from embit import bip39
+    # every start needs the words, and the rest of embit would stay in memory with them
+    from embit.wordlists.bip39 import WORDLIST
 
-    words: str = bip39.mnemonic_from_bytes(seed)
-    return words
+    checksum_bits = len(seed) // 4
+    number = int.from_bytes(seed, "big") << checksum_bits | sha256(seed)[0] >> (8 - checksum_bits)
+    count = (len(seed) * 8 + checksum_bits) // _WORD_BITS
+    places = (number >> _WORD_BITS * at & (1 << _WORD_BITS) - 1 for at in reversed(range(count)))
+    return " ".join(WORDLIST[place] for place in places)
 
 
 def seed_of(words: str) -> bytes:
@@ -75,6 +82,4 @@ def seed_of(words: str) -> bytes:
 
 def wallet_seed_of(seed: bytes) -> bytes:
     """The 64 bytes that BIP 39 makes of the words without a passphrase, where BIP 32 begins."""
-    from embit import bip39
-
-    return bytes(bip39.mnemonic_to_seed(words_of(seed)))
+    return hashlib.pbkdf2_hmac("sha512", words_of(seed).encode(), b"mnemonic", _SEED_ROUNDS)

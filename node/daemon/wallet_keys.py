@@ -5,12 +5,9 @@ scripts of the next keys are watched before they are handed out, so that a walle
 its seed finds its money again.
 """
 
-import hmac
-from typing import Any
-
 import msgspec
-from embit import bip32
 
+from wire.bitcoin.extended_key import ExtendedKey, master_key
 from wire.bitcoin.script import p2tr, p2wpkh
 from wire.bitcoin.taproot import output_key
 from wire.crypto import secp256k1
@@ -39,17 +36,18 @@ class WalletKeys:
         """Both accounts are at `path`, or each where its BIP puts it."""
         is_real = network == "bitcoin"
         coin_type = _BITCOIN_COIN_TYPE if is_real else _TEST_COIN_TYPE
-        root: Any = bip32.HDKey.from_seed(seed)
-        self._branches: dict[tuple[bool, int], _Branch] = {}
+        root = master_key(seed)
+        # a start derives some dozens of keys of each
+        self._branches: dict[tuple[bool, int], ExtendedKey] = {}
         self._shown: dict[bool, str] = {}
         for is_taproot, purpose in ((False, _SEGWIT_PURPOSE), (True, _TAPROOT_PURPOSE)):
             steps = path or f"m/{purpose}h/{coin_type}h/0h"
             account = root.derive(steps)
-            origin = root.my_fingerprint.hex() + steps.removeprefix("m")
-            public = account.to_public().to_base58(_PUBLIC_VERSIONS[is_real])
+            origin = root.fingerprint.hex() + steps.removeprefix("m")
+            public = account.public_text(_PUBLIC_VERSIONS[is_real])
             self._shown[is_taproot] = f"[{origin}]{public}"
             for branch in (RECEIVE, CHANGE):
-                self._branches[is_taproot, branch] = _branch_of(account.derive([branch]))
+                self._branches[is_taproot, branch] = account.child(branch)
         self._paths: dict[bytes, KeyPath] = {}
         self._scripts: list[list[tuple[bytes, bytes]]] = [[], []]
         self.next_index = [0, 0]
@@ -94,20 +92,4 @@ class WalletKeys:
 
     def pubkey(self, path: KeyPath) -> Point:
         branch = self._branches[path.is_taproot, path.branch]
-        return secp256k1.add_to_point(branch.pubkey, branch.tweak(path.index))
-
-
-class _Branch(msgspec.Struct, frozen=True, gc=False):
-    """An extended key whose children are not hardened: a start derives some dozens of them."""
-
-    secret: Secret
-    pubkey: Point
-    chain_code: bytes
-
-    def tweak(self, index: int) -> Secret:
-        """What is added to the key for the child of that number (BIP 32)."""
-        return hmac.digest(self.chain_code, self.pubkey + index.to_bytes(4, "big"), "sha512")[:32]
-
-
-def _branch_of(key: Any) -> _Branch:
-    return _Branch(bytes(key.key.secret), bytes(key.key.get_public_key().sec()), bytes(key.chain_code))
+        return secp256k1.add_to_point(branch.point, branch.tweak(path.index))

@@ -19,7 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.crypto import hashes
-from wire.crypto.aead import Aead, BadTag, chacha20_stream, chacha20_xor, hchacha20, xchacha_open, xchacha_seal
+from wire.crypto.aead import (
+    Aead,
+    BadTag,
+    chacha20_stream,
+    chacha20_xor,
+    hchacha20,
+    xchacha_open,
+    xchacha_seal,
+)
 from wire.crypto.hashes import (
     hash160,
     hkdf_two,
