@@ -30,8 +30,8 @@ from node.daemon.saboteur import BadSabotage
 from node.daemon.seed import SeedDamaged, SeedMissing
 from node.daemon.store import Damaged, DatabaseInUse
 from node.daemon.web import BadCertificates, WebPortTaken, serve_web
+from node.stream.opening import LaterStream
 from node.stream.rpc_rooms import rooms_of
-from node.stream.service import Stream
 
 log = logging.getLogger("rill.lightningd")
 
@@ -110,7 +110,7 @@ async def _start(
 ) -> tuple[RpcServer, GeneralCommands]:
     """Start the node in one nursery, and what its user speaks with in the other, which ends later."""
     node = Node(config_of(settings, directory), chain)
-    stream = Stream(node, directory / STREAM_DIRECTORY)
+    stream = LaterStream(node, directory / STREAM_DIRECTORY)
     await living.start(node.run)
     await living.start(stream.run)
     await living.start(GossipFile(directory, node.gossiper).run)

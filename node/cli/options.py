@@ -7,7 +7,6 @@ options are parameters of a function, and here there are sixty, also to be read 
 by a command and named when one is misspelled.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -191,6 +190,8 @@ class Table:
     def _find(self, name: str, prefix: str) -> Option:
         option = self.by_name.get(name)
         if option is None:
+            import difflib
+
             near = difflib.get_close_matches(name, self.by_name, n=1, cutoff=0)
             raise BadOption(f"{prefix}{name} is no option of this command; the nearest is --{near[0]}")
         return option

@@ -340,6 +340,10 @@ class Node:
         """Take the messages of a custom number: `handler(peer_id, payload)`, one after another."""
         self._custom[type] = handler
 
+    async def hear_custom(self, type: int, peer_id: Point, payload: bytes) -> None:
+        """Give whoever takes the messages of a custom number another one."""
+        await self._custom[type](peer_id, payload)
+
     async def send_custom(self, peer_id: Point, type: int, payload: bytes) -> None:
         """Send a message of a custom number; waits while much is unsent.
 

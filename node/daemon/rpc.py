@@ -5,7 +5,6 @@ The requests of one connection are carried out side by side and answered as each
 waits holds up no other. Only the owner of the directory can open the socket.
 """
 
-import difflib
 import inspect
 import logging
 import os
@@ -14,8 +13,9 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import trio
@@ -177,26 +177,55 @@ def _kind_in(hint: Any) -> Kind:
     return kind
 
 
+class Room(NamedTuple):
+    """Commands that belong together: their names, and what gives the object whose methods they are.
+
+    Most nodes never need most commands, so the object is made, and its module read, when one is.
+    """
+
+    names: tuple[str, ...]
+    enter: Callable[[], Awaitable[object]]
+
+
 class Commands:
     """Commands by name; `-` and `_` in it are one."""
 
     def __init__(self, *rooms: object) -> None:
-        """The public methods of these objects are the commands."""
-        acts = [getattr(room, name) for room in rooms for name in vars(type(room)) if name[0] != "_"]
-        self.by_name = {act.__name__: Command(act) for act in acts if inspect.iscoroutinefunction(act)}
+        """The public coroutine methods of these objects are the commands, or what a `Room` says."""
+        found = [each if isinstance(each, Room) else _room_of(each) for each in rooms]
+        self._rooms = {name: room for room in found for name in room.names}
+        self._known: dict[str, Command] = {}
+        self._entering = trio.Lock()
 
-    def find(self, name: str) -> Command:
+    async def find(self, name: str) -> Command:
         """The command of this name.
 
         Raises:
             CommandFailed: there is none.
         """
-        command = self.by_name.get(name.replace("-", "_"))
-        if command is None:
-            near = difflib.get_close_matches(name, self.by_name, n=1)
-            hint = f": did you mean '{near[0]}'?" if near else ""
-            raise CommandFailed(UNKNOWN_COMMAND, f"Unknown command '{name}'{hint}")
-        return command
+        own_name = name.replace("-", "_")
+        room = self._rooms.get(own_name)
+        if room is None:
+            raise CommandFailed(UNKNOWN_COMMAND, f"Unknown command '{name}'{self._hint(name)}")
+        if own_name not in self._known:
+            async with self._entering:
+                await self._enter(room)
+        return self._known[own_name]
+
+    async def all(self) -> list[Command]:
+        """All commands, in the order of their rooms."""
+        return [await self.find(name) for name in self._rooms]
+
+    async def _enter(self, room: Room) -> None:
+        if room.names[0] not in self._known:
+            entered = await room.enter()
+            self._known |= {name: Command(getattr(entered, name)) for name in room.names}
+
+    def _hint(self, name: str) -> str:
+        import difflib
+
+        near = difflib.get_close_matches(name, self._rooms, n=1)
+        return f": did you mean '{near[0]}'?" if near else ""
 
     async def answer(self, raw: bytes) -> bytes | None:
         """The reply to a request, or None if it wants none."""
@@ -221,18 +250,17 @@ class Commands:
             CommandFailed: it refuses.
         """
         if method == "check":
-            return self._check(params)
-        command = self.find(method)
-        arguments = command.bind(params)
+            return await self._check(params)
         try:
-            return await command.act(**arguments)
+            command = await self.find(method)
+            return await command.act(**command.bind(params))
         except CommandFailed:
             raise
         except Exception as error:
-            log.exception("a command failed in a way that nobody foresaw", extra={"command": command.name})
+            log.exception("a command failed in a way that nobody foresaw", extra={"command": method})
             raise CommandFailed(INTERNAL_ERROR, f"internal error: {error!r}") from None
 
-    def _check(self, given: list[Any] | dict[str, Any] | None) -> dict[str, str]:
+    async def _check(self, given: list[Any] | dict[str, Any] | None) -> dict[str, str]:
         """Whether a command would take these parameters, the first of which names it."""
         rest: list[Any] | dict[str, Any]
         if isinstance(given, list) and given:
@@ -242,8 +270,29 @@ class Commands:
             name = given["command_to_check"]
         else:
             raise CommandFailed(INVALID_PARAMETERS, "missing required parameter: command_to_check")
-        self.find(str(name)).bind(rest)
+        (await self.find(str(name))).bind(rest)
         return {"command_to_check": str(name)}
+
+
+def _room_of(entered: object) -> Room:
+    """The commands of an object that is there already."""
+
+    async def enter() -> object:
+        return entered
+
+    return Room(tuple(commands_in(type(entered))), enter)
+
+
+def class_at(place: str) -> type:
+    """The class of a room, whose place is written MODULE:CLASS."""
+    module, _, name = place.partition(":")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def commands_in(kind: type) -> list[str]:
+    """The public coroutine methods of a class."""
+    return [name for name, act in vars(kind).items() if name[0] != "_" and inspect.iscoroutinefunction(act)]
 
 
 def _id_of(raw: bytes) -> object:

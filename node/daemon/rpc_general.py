@@ -86,7 +86,7 @@ class GeneralCommands:
     async def help(self, command: Text | None = None) -> dict[str, Any]:
         """The commands, or one of them, and what they take."""
         assert self.commands is not None, "the table is made before it is asked"
-        found = [self.commands.find(command)] if command else self.commands.by_name.values()
+        found = [await self.commands.find(command)] if command else await self.commands.all()
         return {"help": [_help_of(each) for each in found]}
 
     # --- the network

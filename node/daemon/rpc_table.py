@@ -1,46 +1,48 @@
-"""All commands of a node in one table."""
+"""All commands of a node in one table, each room of it by the module and the class that it is.
+
+A node reads the module of a room when the first command of it is called.
+"""
 
 from node.daemon.node import Node
-from node.daemon.rpc import Commands
-from node.daemon.rpc_addresses import AddressCommands
-from node.daemon.rpc_backup import BackupCommands
-from node.daemon.rpc_channels import ChannelCommands
-from node.daemon.rpc_datastore import DatastoreCommands
-from node.daemon.rpc_feerates import FeerateCommands
-from node.daemon.rpc_forwards import ForwardCommands
+from node.daemon.rpc import Commands, Room, class_at
 from node.daemon.rpc_general import GeneralCommands, Identity
-from node.daemon.rpc_invoices import InvoiceCommands
-from node.daemon.rpc_opening import OpeningCommands
-from node.daemon.rpc_payments import PaymentCommands
-from node.daemon.rpc_peers import PeerCommands
-from node.daemon.rpc_routes import RouteCommands
-from node.daemon.rpc_runes import RuneCommands
-from node.daemon.rpc_sendpay import SendpayCommands
-from node.daemon.rpc_talk import TalkCommands
-from node.daemon.rpc_tolls import TollCommands
-from node.daemon.rpc_wallet import WalletCommands
+
+ROOMS = {
+    "node.daemon.rpc_peers:PeerCommands": "connect disconnect listpeers",
+    "node.daemon.rpc_channels:ChannelCommands": "listpeerchannels close",
+    "node.daemon.rpc_opening:OpeningCommands": "fundchannel multifundchannel",
+    "node.daemon.rpc_tolls:TollCommands": "setchannel listclosedchannels",
+    "node.daemon.rpc_wallet:WalletCommands": "listfunds listtransactions withdraw bumpfee",
+    "node.daemon.rpc_addresses:AddressCommands": "newaddr listaddresses listdescriptors",
+    "node.daemon.rpc_feerates:FeerateCommands": "feerates",
+    "node.daemon.rpc_invoices:InvoiceCommands": "invoice listinvoices delinvoice waitinvoice waitanyinvoice"
+    " holdinvoice listholdinvoices settleholdinvoice cancelholdinvoice",
+    "node.daemon.rpc_payments:PaymentCommands": "pay xpay keysend listpays listsendpays delpay decode",
+    "node.daemon.rpc_sendpay:SendpayCommands": "sendpay sendonion createonion waitsendpay",
+    "node.daemon.rpc_routes:RouteCommands": "getroute getroutes",
+    "node.daemon.rpc_forwards:ForwardCommands": "listforwards",
+    "node.daemon.rpc_runes:RuneCommands": "createrune checkrune showrunes blacklistrune",
+    "node.daemon.rpc_datastore:DatastoreCommands": "datastore listdatastore deldatastore",
+    "node.daemon.rpc_backup:BackupCommands": "staticbackup getemergencyrecoverdata recoverchannel"
+    " emergencyrecover",
+}
+OF_THE_IDENTITY = {
+    "node.daemon.rpc_talk:TalkCommands": "ping waitblockheight signmessage checkmessage listconfigs"
+    " notifications plugin",
+}
 
 
 def commands_of(node: Node, identity: Identity, *more: object) -> tuple[Commands, GeneralCommands]:
     """The table, with more rooms of it, and the commands that know when the node shall end."""
     general = GeneralCommands(node, identity)
-    kinds = (
-        PeerCommands,
-        ChannelCommands,
-        OpeningCommands,
-        TollCommands,
-        WalletCommands,
-        AddressCommands,
-        FeerateCommands,
-        InvoiceCommands,
-        PaymentCommands,
-        SendpayCommands,
-        RouteCommands,
-        ForwardCommands,
-        RuneCommands,
-        DatastoreCommands,
-        BackupCommands,
-    )
-    rooms = [kind(node) for kind in kinds]
-    general.commands = Commands(general, *rooms, TalkCommands(node, identity), *more)
+    rooms = [_room(place, names, node) for place, names in ROOMS.items()]
+    rooms += [_room(place, names, node, identity) for place, names in OF_THE_IDENTITY.items()]
+    general.commands = Commands(general, *rooms, *more)
     return general.commands, general
+
+
+def _room(place: str, names: str, *of: object) -> Room:
+    async def enter() -> object:
+        return class_at(place)(*of)
+
+    return Room(tuple(names.split()), enter)

@@ -15,10 +15,6 @@ from node.stream.manifest import MAX_MANIFEST_BYTES
 from node.stream.offer import MAX_OFFER_BYTES
 from wire.codec import DecodeError, Truncated, WrongLength
 
-GET_MANIFEST, MANIFEST = 48001, 48003
-REQUEST_CHUNK, OFFER, CIPHERTEXT, REFUSAL = 48005, 48007, 48009, 48011
-GET_CATALOGUE, CATALOGUE = 48013, 48015
-
 MAX_FRAGMENT_BYTES = 65535 - 2 - 8
 MAX_PAGE_BYTES = 60_000
 """The manifests in one message; a catalogue that is longer comes page by page."""

@@ -11,7 +11,6 @@ from msgspec import Struct
 from wire.codec import DecodeError, Truncated, WrongLength
 from wire.units import MAX_MSAT, Msat
 
-GET_TARIFF, TARIFF, ASK_UNITS, BILL, NO_SERVICE = 48017, 48019, 48021, 48023, 48025
 MAX_NAME_BYTES = 64
 MAX_UNITS = 1 << 20
 

@@ -16,6 +16,7 @@ import trio
 
 from node.daemon.peer import PeerGone
 from node.stream import meter_messages as messages
+from node.stream import numbers
 from node.stream.meter_messages import AskUnits, Bill, GetTariff, NoService, Tariff, TariffReply
 from node.stream.ports import Node
 from wire.codec import DecodeError
@@ -63,8 +64,8 @@ class MeterServer:
         self._open_bills, self._open_requests = Counter[tuple[str, Point]](), Counter[Point]()
         self._nursery: trio.Nursery | None = None
         self._changed = trio.Event()
-        node.on_custom(messages.GET_TARIFF, self._receive_get_tariff)
-        node.on_custom(messages.ASK_UNITS, self._receive_ask_units)
+        node.on_custom(numbers.GET_TARIFF, self._receive_get_tariff)
+        node.on_custom(numbers.ASK_UNITS, self._receive_ask_units)
         node.on_settled(self._settled)
 
     def serve(self, name: str, tariff: Tariff) -> None:
@@ -154,10 +155,10 @@ class MeterServer:
         tariff = self.tariffs.get(request.name)
         if tariff is None:
             refusal = messages.write_no_service(NoService(request.request_id))
-            await self._node.send_custom(peer, messages.NO_SERVICE, refusal)
+            await self._node.send_custom(peer, numbers.NO_SERVICE, refusal)
         elif isinstance(request, GetTariff):
             reply = messages.write_tariff(TariffReply(request.request_id, tariff))
-            await self._node.send_custom(peer, messages.TARIFF, reply)
+            await self._node.send_custom(peer, numbers.TARIFF, reply)
         else:
             await self._bill(peer, request, tariff)
 
@@ -166,7 +167,7 @@ class MeterServer:
         is_full = user not in self._accounts and len(self._accounts) >= MOST_USERS
         if is_full or self._open_bills[user] >= MOST_OPEN_BILLS or amount_msat > MAX_MSAT:
             refusal = messages.write_no_service(NoService(request.request_id))
-            await self._node.send_custom(peer, messages.NO_SERVICE, refusal)
+            await self._node.send_custom(peer, numbers.NO_SERVICE, refusal)
             return
         text = f"{request.units} units of {request.name} for {peer.hex()}"
         self._open_bills[user] += 1
@@ -175,7 +176,7 @@ class MeterServer:
         self._bills[invoice.payment_hash] = (request.name, peer, request.units, end)
         tie = (invoice.payment_hash, invoice.payment_secret)
         bill = messages.write_bill(Bill(request.request_id, request.units, amount_msat, *tie))
-        await self._node.send_custom(peer, messages.BILL, bill)
+        await self._node.send_custom(peer, numbers.BILL, bill)
 
     # --- what they pay and use
 

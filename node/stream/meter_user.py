@@ -16,6 +16,7 @@ from node.daemon.paying import PaymentFailed
 from node.daemon.payments import AlreadyPaid
 from node.daemon.peer import PeerGone
 from node.stream import meter_messages as messages
+from node.stream import numbers
 from node.stream.meter_messages import AskUnits, Bill, GetTariff, NoService, Tariff, TariffReply
 from node.stream.ports import Node
 from wire.codec import DecodeError
@@ -162,9 +163,9 @@ class MeterUser:
         self._numbers = itertools.count(1)
         self._answers: dict[int, tuple[Point, trio.Event, list[_Answer]]] = {}
         for type, read in (
-            (messages.TARIFF, messages.read_tariff),
-            (messages.BILL, messages.read_bill),
-            (messages.NO_SERVICE, messages.read_no_service),
+            (numbers.TARIFF, messages.read_tariff),
+            (numbers.BILL, messages.read_bill),
+            (numbers.NO_SERVICE, messages.read_no_service),
         ):
             self._hear(type, read)
 
@@ -176,7 +177,7 @@ class MeterUser:
         """What a service costs; raises ServiceEnded, PeerGone."""
         number = next(self._numbers)
         payload = messages.write_get_tariff(GetTariff(number, name))
-        reply = await self._ask(provider, number, messages.GET_TARIFF, payload)
+        reply = await self._ask(provider, number, numbers.GET_TARIFF, payload)
         if not isinstance(reply, TariffReply):
             raise ServiceEnded(f"it gives no service {name!r}")
         return reply.tariff
@@ -187,7 +188,7 @@ class MeterUser:
         """Pay for units; the amount and the fee. Raises ServiceEnded, PeerGone."""
         number = next(self._numbers)
         payload = messages.write_ask_units(AskUnits(number, units, name))
-        bill = await self._ask(provider, number, messages.ASK_UNITS, payload)
+        bill = await self._ask(provider, number, numbers.ASK_UNITS, payload)
         if not isinstance(bill, Bill):
             raise ServiceEnded(f"it gives no more of {name!r}")
         if (bill.units, bill.amount_msat) != (units, amount_msat):

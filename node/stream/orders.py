@@ -17,7 +17,7 @@ import trio
 
 from node.daemon.peer import PeerGone
 from node.daemon.reconnect import Unreachable
-from node.stream import messages
+from node.stream import messages, numbers
 from node.stream.manifest import Manifest, WrongManifest, read_manifest
 from node.stream.messages import (
     CatalogueReply,
@@ -154,11 +154,11 @@ class Orders:
         self._parcels: dict[int, _Parcel] = {}
         self._request_ids = itertools.count(1)
         for type, read in (
-            (messages.MANIFEST, messages.read_manifest_reply),
-            (messages.CATALOGUE, messages.read_catalogue_reply),
-            (messages.OFFER, messages.read_offer_reply),
-            (messages.CIPHERTEXT, messages.read_fragment),
-            (messages.REFUSAL, messages.read_refusal),
+            (numbers.MANIFEST, messages.read_manifest_reply),
+            (numbers.CATALOGUE, messages.read_catalogue_reply),
+            (numbers.OFFER, messages.read_offer_reply),
+            (numbers.CIPHERTEXT, messages.read_fragment),
+            (numbers.REFUSAL, messages.read_refusal),
         ):
             node.on_custom(type, self._receiver(read))
 
@@ -172,7 +172,7 @@ class Orders:
         parcel, _ = await self._answer(
             "the manifest",
             provider,
-            messages.GET_MANIFEST,
+            numbers.GET_MANIFEST,
             lambda number: messages.write_get_manifest(GetManifest(number, root)),
         )
         manifest = _signed_by(provider, parcel.reply)
@@ -199,7 +199,7 @@ class Orders:
         parcel, _ = await self._answer(
             "the catalogue",
             provider,
-            messages.GET_CATALOGUE,
+            numbers.GET_CATALOGUE,
             lambda number: messages.write_get_catalogue(GetCatalogue(number, first)),
         )
         return parcel.page
@@ -214,7 +214,7 @@ class Orders:
         parcel, tries = await self._answer(
             f"chunk {index}",
             manifest.provider,
-            messages.REQUEST_CHUNK,
+            numbers.REQUEST_CHUNK,
             lambda number: messages.write_request_chunk(RequestChunk(number, manifest.root, index)),
             manifest.layout.chunk_bytes(index) + TAG_BYTES,
         )

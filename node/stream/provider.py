@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from node.daemon.peer import PeerGone
-from node.stream import messages
+from node.stream import messages, numbers
 from node.stream.content import Content, manifest_of, plant_source
 from node.stream.manifest import Manifest
 from node.stream.merkle import Layout
@@ -76,9 +76,9 @@ class Provider:
         self._contents = self.vendor.contents
         self._buyers: dict[Point, _Buyer] = {}
         self._nursery: trio.Nursery | None = None
-        node.on_custom(messages.GET_MANIFEST, self._receive_get_manifest)
-        node.on_custom(messages.GET_CATALOGUE, self._receive_get_catalogue)
-        node.on_custom(messages.REQUEST_CHUNK, self._receive_request_chunk)
+        node.on_custom(numbers.GET_MANIFEST, self._receive_get_manifest)
+        node.on_custom(numbers.GET_CATALOGUE, self._receive_get_catalogue)
+        node.on_custom(numbers.REQUEST_CHUNK, self._receive_request_chunk)
 
     @property
     def sold_chunks(self) -> int:
@@ -178,7 +178,7 @@ class Provider:
             await self._refuse(peer, request.request_id, Reason.UNKNOWN_CONTENT)
             return
         reply = messages.write_manifest(ManifestReply(request.request_id, content.manifest.raw))
-        await self._node.send_custom(peer, messages.MANIFEST, reply)
+        await self._node.send_custom(peer, numbers.MANIFEST, reply)
 
     async def _show_catalogue(self, peer: Point, request: GetCatalogue) -> None:
         """As many manifests, in the order of publication, as a message holds."""
@@ -186,7 +186,7 @@ class Provider:
         sums = accumulate(len(raw) + 2 for raw in rest)
         page = tuple(raw for raw, end in zip(rest, sums, strict=True) if end <= messages.MAX_PAGE_BYTES)
         reply = messages.write_catalogue(CatalogueReply(request.request_id, len(self._contents), page))
-        await self._node.send_custom(peer, messages.CATALOGUE, reply)
+        await self._node.send_custom(peer, numbers.CATALOGUE, reply)
 
     async def _answer(self, peer: Point, buyer: _Buyer, request: RequestChunk) -> bool:
         """Sell or refuse; False if the request must wait."""
@@ -199,14 +199,14 @@ class Provider:
             return await self._refuse(peer, request.request_id, refused.reason)
         payload = messages.write_offer(OfferReply(request.request_id, sold.offer.encode()))
         async with buyer.turn:
-            await self._node.send_custom(peer, messages.OFFER, payload)
+            await self._node.send_custom(peer, numbers.OFFER, payload)
             for fragment in messages.write_fragments(request.request_id, sold.ciphertext):
-                await self._node.send_custom(peer, messages.CIPHERTEXT, fragment)
+                await self._node.send_custom(peer, numbers.CIPHERTEXT, fragment)
         return True
 
     async def _refuse(self, peer: Point, request_id: int, reason: Reason) -> bool:
         payload = messages.write_refusal(Refusal(request_id, reason))
-        await self._node.send_custom(peer, messages.REFUSAL, payload)
+        await self._node.send_custom(peer, numbers.REFUSAL, payload)
         return True
 
     def _take_up_waiting(self, peer: Point) -> None:

@@ -12,9 +12,11 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.daemon.rpc import NoJson, RpcServer, Splitter, filtered, short_name
+from node.daemon.rpc import NoJson, RpcServer, Splitter, class_at, commands_in, filtered, short_name
 from node.daemon.rpc_client import NodeClient, NodeUnreachable
 from node.daemon.rpc_parameters import AmountMsat, CommandFailed, Kind
+from node.daemon.rpc_table import OF_THE_IDENTITY, ROOMS
+from node.stream.rpc_rooms import ROOMS as STREAM_ROOMS
 from tests.node.line import Network, network
 from tests.node.rpc_fields import check
 from tests.node.rpc_stage import STRANGER, Client, clients, commands_for
@@ -47,6 +49,13 @@ def test_a_filter_keeps_what_it_names() -> None:
     result = {"channels": [{"state": "A", "peer": {"id": 1, "x": 2}}, {"state": "B"}], "more": 1}
     wanted = {"channels": [{"state": True, "peer": {"id": True}}], "missing": True}
     assert filtered(result, wanted) == {"channels": [{"state": "A", "peer": {"id": 1}}, {"state": "B"}]}
+
+
+@pytest.mark.parametrize(
+    ("place", "names"), [*ROOMS.items(), *OF_THE_IDENTITY.items(), *STREAM_ROOMS.items()]
+)
+def test_the_table_names_what_is_in_its_rooms(place: str, names: str) -> None:
+    assert names.split() == commands_in(class_at(place))
 
 
 async def test_the_socket_is_its_owners_alone_and_goes_with_the_node(tmp_path: Path) -> None:
@@ -343,8 +352,8 @@ def test_no_request_brings_a_node_down(data: st.DataObject, tmp_path_factory: py
     async def ask() -> None:
         async with network(tmp_path_factory.mktemp("any"), "alice") as net:
             commands = commands_for(net["alice"])
-            for name in sorted(commands.by_name.keys() - NOT_TRIED):
-                kinds = commands.by_name[name].kinds
+            for name in sorted({command.name for command in await commands.all()} - NOT_TRIED):
+                kinds = (await commands.find(name)).kinds
                 params = data.draw(st.lists(LIKELY | JSON, max_size=len(kinds) + 1), label=name)
                 raw = await commands.answer(json.dumps({"id": 1, "method": name, "params": params}).encode())
                 assert raw is not None

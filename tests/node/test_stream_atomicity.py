@@ -9,7 +9,7 @@ import trio.testing
 from starlette.requests import Request
 
 from node.daemon.payments import Status
-from node.stream import messages
+from node.stream import messages, numbers
 from node.stream.door import Door
 from node.stream.library import Library
 from node.stream.merkle import BLOCK_BYTES
@@ -141,7 +141,7 @@ async def fetch_until_dead(deal: Shop, directory: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("type", [messages.OFFER, messages.CIPHERTEXT, "key"])
+@pytest.mark.parametrize("type", [numbers.OFFER, numbers.CIPHERTEXT, "key"])
 async def test_a_provider_that_crashes_is_paid_for_what_it_sold(
     type: int | str, tmp_path: Path, autojump_clock: object
 ) -> None:
@@ -187,7 +187,7 @@ async def test_a_viewer_that_takes_and_never_pays_gets_the_credit_window_and_no_
         async def take(peer: bytes, payload: bytes) -> None:
             got[0] += len(messages.read_fragment(payload).ciphertext)
 
-        deal.alice.on_custom(messages.CIPHERTEXT, take)
+        deal.alice.on_custom(numbers.CIPHERTEXT, take)
         for _ in range(5):
             for index in range(COUNT):
                 await request(deal, index)
@@ -206,7 +206,7 @@ async def test_many_viewers_that_never_pay_get_no_more_together_than_all_credit(
         async def note(peer: bytes, payload: bytes) -> None:
             refusals.append(messages.read_refusal(payload).reason)
 
-        deal.alice.on_custom(messages.REFUSAL, note)
+        deal.alice.on_custom(numbers.REFUSAL, note)
         for index in range(COUNT):
             await request(deal, index)
         await trio.testing.wait_all_tasks_blocked()

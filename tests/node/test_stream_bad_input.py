@@ -9,7 +9,7 @@ import trio
 
 from node.daemon.payments import Status
 from node.daemon.reconnect import Unreachable
-from node.stream import messages
+from node.stream import numbers
 from node.stream.library import NobodySells
 from node.stream.link import Link
 from node.stream.merkle import BLOCK_BYTES
@@ -41,7 +41,7 @@ async def test_a_bad_manifest_is_named(
     change: Callable[[bytes], bytes], says: str, autojump_clock: object
 ) -> None:
     async with shop() as deal:
-        deal.eric.bend = on_type(messages.MANIFEST, change)
+        deal.eric.bend = on_type(numbers.MANIFEST, change)
         with pytest.raises(NobodySells, match=says):
             await deal.library.open(deal.link)
 
@@ -139,7 +139,7 @@ async def test_a_price_that_rises_beyond_the_budget_stops_the_title(autojump_clo
 
 async def test_an_offer_at_another_price_than_the_manifest_is_not_paid(autojump_clock: object) -> None:
     async with shop() as deal:
-        deal.eric.bend = on_type(messages.OFFER, resigned(price_msat=Msat(PRICE + 1)))
+        deal.eric.bend = on_type(numbers.OFFER, resigned(price_msat=Msat(PRICE + 1)))
         assert f"price_msat {PRICE + 1}, not {PRICE}" in await stopped(deal)
         assert not deal.alice.payments
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.stream import messages
+from node.stream import messages, numbers
 from node.stream.messages import (
     MAX_FRAGMENT_BYTES,
     Fragment,
@@ -33,16 +33,10 @@ READERS: list[Callable[[bytes], object]] = [
 
 
 def test_the_numbers_are_odd_and_left_to_applications() -> None:
-    numbers = [
-        messages.GET_MANIFEST,
-        messages.MANIFEST,
-        messages.REQUEST_CHUNK,
-        messages.OFFER,
-        messages.CIPHERTEXT,
-        messages.REFUSAL,
-    ]
-    assert len(set(numbers)) == 6
-    assert all(32768 <= number <= 65535 and number & 1 for number in numbers)
+    every = [number for number in vars(numbers).values() if isinstance(number, int)]
+    assert len(set(every)) == len(every) == 13
+    assert all(32768 <= number <= 65535 and number & 1 for number in every)
+    assert set(numbers.REQUESTS) < set(every)
 
 
 def test_what_is_written_is_read() -> None:

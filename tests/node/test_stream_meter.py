@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from node.chain.interface import BlockConnected
 from node.lab.audit import audit
 from node.stream import meter_messages as messages
+from node.stream import numbers
 from node.stream.meter_messages import (
     AskUnits,
     BadMeterField,
@@ -172,7 +173,7 @@ async def test_what_is_not_served_or_billed_otherwise_is_not_paid() -> None:
         assert "no service 'power'" in meter.metered().why
 
         def dearer(type: int, payload: bytes) -> bytes:
-            if type != messages.BILL:
+            if type != numbers.BILL:
                 return payload
             bill = messages.read_bill(payload)
             return messages.write_bill(msgspec.structs.replace(bill, amount_msat=Msat(bill.amount_msat + 1)))
@@ -192,7 +193,7 @@ async def test_bills_that_nobody_pays_are_bounded() -> None:
     async with service() as each:
         for number in range(200):
             payload = messages.write_ask_units(AskUnits(number, 1, "wifi"))
-            await each.user_node.send_custom(each.server_node.node_id, messages.ASK_UNITS, payload)
+            await each.user_node.send_custom(each.server_node.node_id, numbers.ASK_UNITS, payload)
         await trio.testing.wait_all_tasks_blocked()
         assert len(each.server_node.invoices) == 64
 
@@ -210,7 +211,7 @@ async def test_a_stranger_that_does_not_read_holds_up_nobody_and_is_forgotten() 
         each.server_node.send_custom = send_unless_unread  # type: ignore[method-assign]
         for number in range(50):
             payload = messages.write_ask_units(AskUnits(number, 1, "wifi"))
-            await each.server_node.handlers[messages.ASK_UNITS](stranger, payload)
+            await each.server_node.handlers[numbers.ASK_UNITS](stranger, payload)
         await trio.testing.wait_all_tasks_blocked()
         assert 0 < len(stuck) <= MOST_OPEN_REQUESTS
         meter = each.use(most_units=2)

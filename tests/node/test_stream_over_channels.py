@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from htlc.relay import Toll
-from node.stream import messages
+from node.stream import numbers
 from node.stream.budget import Budget
 from node.stream.files import FileSource
 from node.stream.fraud import judge
@@ -100,7 +100,7 @@ def make_slow(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     send = net["slow"].send_custom
 
     async def send_slowly(peer_id: bytes, type: int, payload: bytes) -> None:
-        if type == messages.CIPHERTEXT:
+        if type == numbers.CIPHERTEXT:
             await trio.sleep(5)
         await send(peer_id, type, payload)
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.stream import messages
+from node.stream import messages, numbers
 from node.stream.budget import Budget, OverBudget
 from node.stream.content import ContentChanged
 from node.stream.library import Library, NobodySells
@@ -151,7 +151,7 @@ async def test_no_more_than_the_credit_leaves_unpaid(autojump_clock: object) -> 
         async def note(peer: bytes, payload: bytes) -> None:
             offers.append(len(payload))
 
-        deal.alice.on_custom(messages.OFFER, note)
+        deal.alice.on_custom(numbers.OFFER, note)
         for index in range(8):
             await request(deal, index)
         await trio.testing.wait_all_tasks_blocked()
@@ -164,7 +164,7 @@ async def test_no_more_than_the_credit_leaves_unpaid(autojump_clock: object) -> 
 
 async def request(deal: Shop, index: int, root: bytes | None = None) -> None:
     payload = messages.write_request_chunk(RequestChunk(index, root or deal.manifest.root, index))
-    await deal.alice.send_custom(deal.eric.node_id, messages.REQUEST_CHUNK, payload)
+    await deal.alice.send_custom(deal.eric.node_id, numbers.REQUEST_CHUNK, payload)
 
 
 async def test_an_unpaid_chunk_is_sent_again_but_not_forever(autojump_clock: object) -> None:
@@ -178,8 +178,8 @@ async def test_an_unpaid_chunk_is_sent_again_but_not_forever(autojump_clock: obj
         async def receive_refusal(peer: bytes, payload: bytes) -> None:
             refusals.append(messages.read_refusal(payload).reason)
 
-        deal.alice.on_custom(messages.OFFER, receive_offer)
-        deal.alice.on_custom(messages.REFUSAL, receive_refusal)
+        deal.alice.on_custom(numbers.OFFER, receive_offer)
+        deal.alice.on_custom(numbers.REFUSAL, receive_refusal)
         for _ in range(3):
             await request(deal, 2)
             await trio.testing.wait_all_tasks_blocked()
@@ -228,7 +228,7 @@ async def test_a_source_that_shrinks_while_published_is_refused(autojump_clock: 
 async def test_a_lost_answer_is_asked_for_again(autojump_clock: object) -> None:
     async with shop() as deal:
         lost = iter([None])
-        deal.eric.bend = on_type(messages.OFFER, lambda payload: next(lost, payload))
+        deal.eric.bend = on_type(numbers.OFFER, lambda payload: next(lost, payload))
         assert await deal.buy(window=1) == deal.source.content
         assert deal.bought[0].tries == 2
         assert len(deal.eric.invoices) == deal.manifest.layout.chunk_count
@@ -248,7 +248,7 @@ async def test_a_purchase_survives_the_connection(autojump_clock: object) -> Non
             deal.eric.bend = lambda _, payload: payload
 
         deal.alice.connect = call_again  # type: ignore[method-assign]
-        deal.eric.bend = on_type(messages.CIPHERTEXT, lose)
+        deal.eric.bend = on_type(numbers.CIPHERTEXT, lose)
         assert await deal.buy() == deal.source.content
         assert calls
 
@@ -269,7 +269,7 @@ async def test_a_queue_that_moves_is_waited_for(autojump_clock: object) -> None:
 
 async def test_silence_ends_the_purchase(autojump_clock: object) -> None:
     async with shop(resends=99) as deal:
-        deal.eric.bend = on_type(messages.OFFER, lambda _: None)
+        deal.eric.bend = on_type(numbers.OFFER, lambda _: None)
         with pytest.raises(NoAnswer):
             await deal.buy()
         deal.eric.bend = lambda *_: None
@@ -322,7 +322,7 @@ async def test_an_offer_that_is_not_what_was_asked_for_is_not_paid(
     fields: dict[str, object], failure: type[InvalidOffer], autojump_clock: object
 ) -> None:
     async with shop() as deal:
-        deal.eric.bend = on_type(messages.OFFER, resigned(**fields))
+        deal.eric.bend = on_type(numbers.OFFER, resigned(**fields))
         with pytest.raises(failure):
             await deal.buy(window=1)
         assert not deal.alice.payments
@@ -330,7 +330,7 @@ async def test_an_offer_that_is_not_what_was_asked_for_is_not_paid(
 
 async def test_an_offer_that_the_provider_did_not_sign_is_not_paid(autojump_clock: object) -> None:
     async with shop() as deal:
-        deal.eric.bend = on_type(messages.OFFER, lambda payload: payload[:-1] + bytes([payload[-1] ^ 1]))
+        deal.eric.bend = on_type(numbers.OFFER, lambda payload: payload[:-1] + bytes([payload[-1] ^ 1]))
         with pytest.raises(OfferNotSigned):
             await deal.buy(window=1)
         assert not deal.alice.payments
@@ -350,7 +350,7 @@ async def test_a_payment_hash_serves_for_one_chunk(autojump_clock: object) -> No
 
 async def test_a_forged_manifest_is_refused(autojump_clock: object) -> None:
     async with shop() as deal:
-        deal.eric.bend = on_type(messages.MANIFEST, lambda payload: payload.replace(b"A film", b"A fish"))
+        deal.eric.bend = on_type(numbers.MANIFEST, lambda payload: payload.replace(b"A film", b"A fish"))
         with pytest.raises(ManifestNotSigned):
             await deal.library.orders.manifest(deal.eric.node_id, deal.manifest.root)
 
@@ -402,7 +402,7 @@ async def test_an_hour_later_there_is_money_again(autojump_clock: object) -> Non
 async def test_a_stranger_cannot_answer_for_the_provider(autojump_clock: object) -> None:
     async with shop() as deal:
         deal.eric.bend = lambda *_: None
-        answer = deal.alice.handlers[messages.REFUSAL]
+        answer = deal.alice.handlers[numbers.REFUSAL]
         refusal = messages.write_refusal(Refusal(1, Reason.UNPAID))
 
         async def meddle() -> None:
@@ -420,6 +420,6 @@ async def test_a_buyer_that_floods_is_not_heard(autojump_clock: object) -> None:
     async with shop(requests_per_buyer=5, credit_bytes=BLOCK_BYTES, resends=0) as deal:
         for index in range(9):
             await request(deal, index)
-        await deal.alice.send_custom(deal.eric.node_id, messages.REQUEST_CHUNK, b"?")
+        await deal.alice.send_custom(deal.eric.node_id, numbers.REQUEST_CHUNK, b"?")
         await trio.testing.wait_all_tasks_blocked()
         assert len(deal.eric.invoices) == 1

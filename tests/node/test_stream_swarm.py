@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from node.cli.main import run
-from node.stream import messages
+from node.stream import numbers
 from node.stream.budget import Budget
 from node.stream.fraud import NotAProof, judge, read_fraud, write_fraud
 from node.stream.library import Library
@@ -94,7 +94,7 @@ def slow_down(node: JoinedNode, seconds: float) -> None:
     send = node.send_custom
 
     async def send_slowly(peer_id: bytes, type: int, payload: bytes) -> None:
-        if type == messages.CIPHERTEXT:
+        if type == numbers.CIPHERTEXT:
             await trio.sleep(seconds)
         await send(peer_id, type, payload)
 
@@ -112,7 +112,7 @@ def sell_rubbish(node: JoinedNode, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def provider_of(node: JoinedNode) -> Provider:
-    bound = node.handlers[messages.REQUEST_CHUNK]
+    bound = node.handlers[numbers.REQUEST_CHUNK]
     provider = getattr(bound, "__self__", None)
     assert isinstance(provider, Provider)
     return provider
@@ -152,7 +152,7 @@ async def test_one_that_dies_is_replaced(tmp_path: Path, autojump_clock: object)
         sent = [0]
 
         def die(type: int, payload: bytes) -> bytes:
-            sent[0] += type == messages.CIPHERTEXT
+            sent[0] += type == numbers.CIPHERTEXT
             first.is_cut = first.is_cut or sent[0] > 20
             return payload
 

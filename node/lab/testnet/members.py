@@ -20,8 +20,8 @@ from node.daemon.rpc_table import commands_of
 from node.lab.daemons import HOST, Daemon
 from node.lab.network import node_seed
 from node.lab.testnet.place import NETWORK
+from node.stream.opening import LaterStream
 from node.stream.rpc_rooms import rooms_of
-from node.stream.service import Stream
 
 LOOK_SECONDS = 0.05
 
@@ -93,7 +93,7 @@ class NodeHere:
             self.directory, seed=node_seed(self._seed, self.name), alias=self.name, host=HOST, port=self.port
         )
         node = self.node = Node(config, self._chain)
-        stream = Stream(node, self.directory / "stream")
+        stream = LaterStream(node, self.directory / "stream")
         identity = Identity(self.directory, self.name)
         self._commands, general = commands_of(node, identity, *rooms_of(stream))
         try:
@@ -119,7 +119,7 @@ class NodeHere:
     async def call(self, method: str, **parameters: Any) -> Any:
         if not self.is_up:
             raise ConnectionResetError(f"{self.name} is down")
-        command = self._commands.find(method)
+        command = await self._commands.find(method)
         return await command.act(**command.bind(parameters))
 
     async def set_toll(self, channel_id: str, toll: Toll) -> None:
