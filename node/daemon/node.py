@@ -242,6 +242,7 @@ class Node:
         except PeerGone as gone:
             log.info("a caller failed to connect", extra={"why": gone.why})
             return
+        peer.address = stream.socket.getpeername()[:2]
         await self._keep(peer)
 
     async def _keep(self, peer: Peer, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -315,6 +316,7 @@ class Node:
         except OSError as error:
             raise Unreachable(host, port, error.strerror or str(error)) from None
         peer = await call(stream, self.signer, address.node_id, self._init, self._saboteur)
+        peer.address = host, port
         await self._nursery.start(self._keep, peer)
         await self.caller.remember(address)
 

@@ -94,6 +94,7 @@ class Peer:
         self.gone_because = "the connection ended"
         self.was_dismissed = False  # our user wished it gone
         self.we_called = False
+        self.address: tuple[str, int] | None = None  # where it was called, or called from
         self.saboteur = saboteur
         self._is_deaf = False
         self._pings: deque[tuple[int, trio.Event]] = deque()  # unanswered: what they asked for

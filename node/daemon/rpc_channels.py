@@ -15,10 +15,13 @@ from node.daemon.rpc_parameters import (
     Array,
     Boolean,
     CommandFailed,
+    Hash,
     Integer,
     Label,
     NodeId,
+    ShortChannelId,
     Text,
+    at_most_one,
 )
 from node.daemon.rpc_views import (
     channel_view,
@@ -46,13 +49,23 @@ class ChannelCommands:
         self._node = node
 
     async def listpeerchannels(
-        self, id: NodeId | None = None, short_channel_id: Text | None = None, channel_id: Text | None = None
+        self,
+        id: NodeId | None = None,
+        short_channel_id: ShortChannelId | None = None,
+        channel_id: Hash | None = None,
     ) -> dict[str, Any]:
         """Our channels, those that are closed and buried left out."""
-        node, wanted = self._node, short_channel_id or channel_id
-        channels = [channel_called(node, wanted)] if wanted else node.channels()
-        shown = [channel for channel in channels if id in (None, channel.charter.peer_id)]
-        return {"channels": [channel_view(node, channel) for channel in shown if not is_over(node, channel)]}
+        at_most_one(id=id, short_channel_id=short_channel_id, channel_id=channel_id)
+        node, short = self._node, None if short_channel_id is None else text_of(short_channel_id)
+        shown = [
+            channel_view(node, channel)
+            for channel in node.channels()
+            if id in (None, channel.charter.peer_id)
+            and channel_id in (None, channel.id)
+            and (short is None or short in _names(channel))
+            and not is_over(node, channel)
+        ]
+        return {"channels": shown}
 
     async def close(
         self,
@@ -141,9 +154,16 @@ def channels_called(node: Node, name: str) -> list[Channel]:
             if channel.charter.peer_id.hex() == name and not is_over(node, channel)
         ]
     if not found:
-        kind = "Short channel ID not active" if _is_short(name) else "Could not find active channel of peer"
-        raise CommandFailed(UNSPECIFIED, f"{kind}: {name}")
+        raise _unknown(node, name)
     return found
+
+
+def _unknown(node: Node, name: str) -> CommandFailed:
+    """Why a name stands for no channel."""
+    if name in [peer_id.hex() for peer_id in node.switch.peers]:
+        return CommandFailed(UNSPECIFIED, "Peer has no active channel")
+    kind = "Short channel id" if _is_short(name) else "Channel id"
+    return CommandFailed(INVALID_PARAMETERS, f"id: {kind} not found: invalid token '{name}'")
 
 
 def channel_called(node: Node, name: str) -> Channel:
@@ -173,6 +193,4 @@ def _is_short(name: str) -> bool:
 
 def _ended(type: str, *transactions: Transaction) -> dict[str, Any]:
     raw = [transaction.serialize().hex() for transaction in transactions]
-    txids = [txid_hex(transaction.txid) for transaction in transactions]
-    first = {"tx": raw[0], "txid": txids[0]} if raw else {}
-    return {"type": type, "txs": raw, "txids": txids, **first}
+    return {"type": type, "txs": raw, "txids": [txid_hex(transaction.txid) for transaction in transactions]}

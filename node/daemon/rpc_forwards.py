@@ -4,7 +4,7 @@ from typing import Any
 
 from node.daemon.ledger import Passage, passage_of
 from node.daemon.node import Node
-from node.daemon.rpc_parameters import Integer, ShortChannelId, Text, paged
+from node.daemon.rpc_parameters import ForwardStatus, Integer, ShortChannelId, Text, paged
 from wire.scid import text_of
 
 
@@ -16,7 +16,7 @@ class ForwardCommands:
 
     async def listforwards(
         self,
-        status: Text | None = None,
+        status: ForwardStatus | None = None,
         in_channel: ShortChannelId | None = None,
         out_channel: ShortChannelId | None = None,
         index: Text | None = None,

@@ -16,6 +16,7 @@ from node.daemon.rpc_parameters import (
     NodeId,
     ShortChannelId,
     Text,
+    at_most_one,
 )
 from node.daemon.rpc_peers import address_view
 from node.daemon.rpc_views import is_over, policy_view
@@ -99,6 +100,7 @@ class GeneralCommands:
     ) -> dict[str, Any]:
         """The channels that we know of, each direction for itself."""
         found: list[dict[str, Any]] = []
+        at_most_one(short_channel_id=short_channel_id, source=source, destination=destination)
         graph = self._node.graph
         for channel in graph.channels.values():
             if short_channel_id not in (None, channel.short_channel_id):

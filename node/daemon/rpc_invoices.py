@@ -23,8 +23,10 @@ from node.daemon.rpc_parameters import (
     CommandFailed,
     Hash,
     Integer,
+    InvoiceStatus,
     Label,
     Text,
+    at_most_one,
     paged,
 )
 from node.daemon.rpc_payment_views import hold_view, invoice_view, read_invoice
@@ -116,6 +118,7 @@ class InvoiceCommands:
         limit: Integer | None = None,
     ) -> dict[str, Any]:
         """Our invoices, in the order they were made."""
+        at_most_one(label=label, invstring=invstring, payment_hash=payment_hash, offer_id=offer_id)
         wanted = payment_hash if invstring is None else read_invoice(self._node, invstring).payment_hash
         rows = sorted(self._node.switch.invoices.rows.values(), key=lambda row: row.created_index)
         shown = [
@@ -128,7 +131,9 @@ class InvoiceCommands:
         ]
         return {"invoices": [self._shown(row) for row in paged(shown, index, start, limit)]}
 
-    async def delinvoice(self, label: Label, status: Text, desconly: Boolean = False) -> dict[str, Any]:
+    async def delinvoice(
+        self, label: Label, status: InvoiceStatus, desconly: Boolean = False
+    ) -> dict[str, Any]:
         """Forget an invoice, or its description, if its status is still this one."""
         switch, row = self._node.switch, self._row(label, NOT_FOUND)
         shown = self._shown(row)

@@ -135,6 +135,15 @@ def _label(value: object) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
+def _one_of(*words: str) -> Kind:
+    def read(value: object) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind(f"{', '.join(map(repr, words[:-1]))} or '{words[-1]}'", read)
+
+
 class Numbered(Protocol):
     """What is listed by the order in which it was made."""
 
@@ -153,12 +162,25 @@ def paged(rows: Sequence[Row], index: str | None, start: int, limit: int | None)
         index: by which number; we keep only that of creation.
 
     Raises:
-        CommandFailed: by another.
+        CommandFailed: by another, or a start or a limit without one.
     """
     if index not in (None, "created"):
         raise CommandFailed(INVALID_PARAMETERS, f"index: should be 'created': invalid token '{index}'")
+    for name, value in (("start", start), ("limit", limit)):
+        if value and index is None:
+            raise CommandFailed(INVALID_PARAMETERS, f"Can only specify {name} with index")
     found = [row for row in rows if row.created_index >= start]
     return found if limit is None else found[:limit]
+
+
+def at_most_one(**given: object) -> None:
+    """Refuse parameters that say what is wanted in more than one way.
+
+    Raises:
+        CommandFailed: more than one is given.
+    """
+    if sum(value is not None for value in given.values()) > 1:
+        raise CommandFailed(INVALID_PARAMETERS, f"Can only specify one of {', '.join(given)}")
 
 
 def _list(value: object) -> list[Any]:
@@ -180,5 +202,9 @@ Hash: TypeAlias = Annotated[bytes, Kind("a 32 byte hash", _hex(32))]
 Bytes: TypeAlias = Annotated[bytes, Kind("hex", _hex(None))]
 Label: TypeAlias = Annotated[str, Kind("a string or number", _label)]
 ShortChannelId: TypeAlias = Annotated[int, Kind("a short_channel_id", lambda value: scid.parse(_text(value)))]
+InvoiceStatus: TypeAlias = Annotated[str, _one_of("paid", "expired", "unpaid")]
+PaymentStatus: TypeAlias = Annotated[str, _one_of("pending", "complete", "failed")]
+EndedStatus: TypeAlias = Annotated[str, _one_of("complete", "failed")]
+ForwardStatus: TypeAlias = Annotated[str, _one_of("offered", "settled", "failed", "local_failed")]
 Array: TypeAlias = Annotated[list[Any], Kind("an array", _list)]
 Anything: TypeAlias = Annotated[Any, Kind("anything", lambda value: value)]

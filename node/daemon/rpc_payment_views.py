@@ -120,17 +120,17 @@ def payment_view(row: PaymentRow, attempts: list[AttemptRow], our_id: Point) -> 
         "destination": row.payee.hex(),
         "created_at": row.created_at,
         "created_index": row.created_index,
-        "amount_msat": row.amount_msat,
-        "number_of_parts": row.parts or len([each for each in attempts if each.status is Status.PENDING]),
         **_noted(row),
         "attempts": [attempt_view(attempt, our_id) for attempt in attempts],
     }
+    pending = [each for each in attempts if each.status is Status.PENDING]
     if row.status is Status.COMPLETE and row.payment_preimage is not None:
-        view |= {
-            "preimage": row.payment_preimage.hex(),
-            "amount_sent_msat": row.amount_msat + row.fee_msat,
-            "completed_at": row.ended_at,
-        }
+        view |= {"preimage": row.payment_preimage.hex(), "completed_at": row.ended_at}
+        view["amount_sent_msat"] = row.amount_msat + row.fee_msat
+    else:
+        view["amount_sent_msat"] = sum(each.sent_msat for each in pending)
+    if row.status is not Status.FAILED:
+        view |= {"amount_msat": row.amount_msat, "number_of_parts": row.parts or len(pending)}
     return view
 
 
@@ -237,10 +237,8 @@ def sendpay_view(attempt: AttemptRow, row: PaymentRow) -> dict[str, Any]:
     if attempt.status is Status.COMPLETE:
         preimage = (row.payment_preimage or b"").hex()
         view |= {"completed_at": attempt.ended_at, "payment_preimage": preimage}
-    if attempt.refusal is not None:
-        view |= {"message": attempt.why}
-        if attempt.refusal.onion:
-            view["erroronion"] = attempt.refusal.onion.hex()
+    if attempt.refusal is not None and attempt.refusal.onion:
+        view["erroronion"] = attempt.refusal.onion.hex()
     return view
 
 

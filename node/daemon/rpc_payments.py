@@ -18,12 +18,15 @@ from node.daemon.rpc_parameters import (
     Anything,
     Array,
     CommandFailed,
+    EndedStatus,
     Hash,
     Integer,
     Label,
     NodeId,
     Number,
+    PaymentStatus,
     Text,
+    at_most_one,
     paged,
 )
 from node.daemon.rpc_payment_views import (
@@ -79,6 +82,7 @@ class PaymentCommands:
         retry_for: Integer = RETRY_SECONDS,
         maxdelay: Integer = MAX_CLTV_BLOCKS,
         exemptfee: AmountMsat | None = None,
+        localinvreqid: Hash | None = None,  # noqa: ARG002 - for invoices that were asked for with one
         exclude: Array | None = None,
         maxfee: AmountMsat | None = None,
         description: Text = "",
@@ -232,12 +236,13 @@ class PaymentCommands:
         self,
         bolt11: Text | None = None,
         payment_hash: Hash | None = None,
-        status: Text | None = None,
+        status: PaymentStatus | None = None,
         index: Text | None = None,
         start: Integer = 0,
         limit: Integer | None = None,
     ) -> dict[str, Any]:
         """Our payments, in the order they were begun, with all that was tried for each."""
+        at_most_one(bolt11=bolt11, payment_hash=payment_hash)
         wanted = payment_hash if bolt11 is None else read_invoice(self._node, bolt11).payment_hash
         payments = self._node.switch.payments
         rows = sorted(payments.rows.values(), key=lambda row: row.created_index)
@@ -255,12 +260,13 @@ class PaymentCommands:
         self,
         bolt11: Text | None = None,
         payment_hash: Hash | None = None,
-        status: Text | None = None,
+        status: PaymentStatus | None = None,
         index: Text | None = None,
         start: Integer = 0,
         limit: Integer | None = None,
     ) -> dict[str, Any]:
         """Every HTLC that we have sent for payments of our own."""
+        at_most_one(bolt11=bolt11, payment_hash=payment_hash)
         wanted = payment_hash if bolt11 is None else read_invoice(self._node, bolt11).payment_hash
         payments = self._node.switch.payments
         every = payments.all_attempts() if wanted is None else payments.attempts(wanted)
@@ -275,7 +281,7 @@ class PaymentCommands:
     async def delpay(
         self,
         payment_hash: Hash,
-        status: Text,
+        status: EndedStatus,
         partid: Integer | None = None,
         groupid: Integer | None = None,
     ) -> dict[str, Any]:
@@ -284,7 +290,9 @@ class PaymentCommands:
         row = payments.rows.get(payment_hash)
         if row is None:
             raise CommandFailed(NOT_FOUND, "Unknown payment with payment_hash")
-        if status not in ("complete", "failed") or row.status.value != status:
+        if (partid is None) is not (groupid is None):
+            raise CommandFailed(INVALID_PARAMETERS, "Must set both partid and groupid, or neither")
+        if row.status.value != status:
             raise CommandFailed(STATUS_UNEXPECTED, f"Payment with hash has status {row.status.value}")
         gone = [
             each

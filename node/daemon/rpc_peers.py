@@ -58,7 +58,10 @@ class PeerCommands:
         count = sum(not is_over(self._node, channel) for channel in self._channels_with(node_id))
         peer = self._node.switch.peers.get(node_id)
         view = {"id": node_id.hex(), "connected": peer is not None, "num_channels": count}
-        return view if peer is None else {**view, "netaddr": [], "features": peer.features.to_bytes().hex()}
+        if peer is None:
+            return view
+        netaddr = [] if peer.address is None else [_joined(*peer.address)]
+        return {**view, "netaddr": netaddr, "features": peer.features.to_bytes().hex()}
 
     def _channels_with(self, node_id: Point) -> list[Channel]:
         return [channel for channel in self._node.channels() if channel.charter.peer_id == node_id]
@@ -89,7 +92,7 @@ async def reach(
     peer = node.switch.peers.get(node_id)
     if peer is None:
         raise CommandFailed(DISCONNECTED_DURING, "the peer disconnected at once")
-    return peer, address
+    return peer, peer.address or address
 
 
 def _where(id: str, host: str | None, port: int | None, default_port: int) -> tuple[Point, str | None, int]:
@@ -107,6 +110,10 @@ def _where(id: str, host: str | None, port: int | None, default_port: int) -> tu
     if len(node_id) != 33 or not is_point(node_id):
         raise CommandFailed(INVALID_PARAMETERS, f"id: should be a node id: invalid token '{text}'")
     return Point(node_id), host and host.strip("[]"), default_port if port is None else port
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def address_view(host: str, port: int) -> dict[str, Any]:

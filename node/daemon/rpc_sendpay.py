@@ -39,6 +39,7 @@ PERMANENT_FAILURE = 203
 FAILED_ON_THE_WAY = 204
 NOT_FOUND = 208
 LONGEST_WAIT_SECONDS = 10**9
+MONITOR = "Monitor status with listpays or waitsendpay"
 
 
 class SendpayCommands:
@@ -56,6 +57,7 @@ class SendpayCommands:
         bolt11: Text = "",
         payment_secret: Hash | None = None,
         partid: Integer = 0,
+        localinvreqid: Hash | None = None,  # noqa: ARG002 - for invoices that were asked for with one
         groupid: Integer = 0,
         payment_metadata: Bytes | None = None,
         description: Text = "",
@@ -99,7 +101,8 @@ class SendpayCommands:
             [row] = [each for each in payments.attempts(payment_hash) if each.status is Status.COMPLETE][:1]
         except ChannelError as refused:
             raise CommandFailed(FAILED_ON_THE_WAY, str(refused), {"erring_index": 0}) from None
-        return sendpay_view(row, payments.rows[payment_hash])
+        view = sendpay_view(row, payments.rows[payment_hash])
+        return {**view, "message": MONITOR} if row.status is Status.PENDING else view
 
     async def sendonion(
         self,
@@ -112,6 +115,7 @@ class SendpayCommands:
         bolt11: Text = "",
         amount_msat: AmountMsat | None = None,
         destination: NodeId | None = None,
+        localinvreqid: Hash | None = None,  # noqa: ARG002
         groupid: Integer = 0,
         description: Text = "",
         total_amount_msat: AmountMsat | None = None,

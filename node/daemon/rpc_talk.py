@@ -25,7 +25,8 @@ UNSPECIFIED = -1
 UNKNOWN_KEY = 1301
 TIMED_OUT = 2000
 MOST_MESSAGE_BYTES = 65_535
-MOST_PING_BYTES = 65_531
+MOST_PING_BYTES = 65_529  # with its type and two lengths it is as long as a message may be
+PLUGIN_COMMANDS = ("start", "stop", "startdir", "rescan", "list")
 _PREFIX = b"Lightning Signed Message:"
 _LETTERS = "ybndrfg8ejkmcpqxot1uwisza345h769"
 _FIRST_COMPRESSED = 31
@@ -39,11 +40,11 @@ class TalkCommands:
 
     async def ping(self, id: NodeId, len: Integer = 128, pongbytes: Integer = 128) -> dict[str, Any]:
         """Send a peer a ping, and wait for its answer."""
+        if len > MOST_PING_BYTES or pongbytes > 0xFFFF:
+            raise CommandFailed(INVALID_PARAMETERS, f"len: should be at most {MOST_PING_BYTES}")
         peer = self._node.switch.peers.get(id)
         if peer is None:
             raise CommandFailed(UNSPECIFIED, "Peer not connected")
-        if len > MOST_PING_BYTES or pongbytes > 0xFFFF:
-            raise CommandFailed(INVALID_PARAMETERS, f"len: should be at most {MOST_PING_BYTES}")
         try:
             return {"totlen": await peer.ping(len, pongbytes)}
         except PeerGone as gone:
@@ -76,7 +77,7 @@ class TalkCommands:
             why = f"zbase: should be a zbase32 signature: invalid token '{zbase}'"
             raise CommandFailed(INVALID_PARAMETERS, why) from None
         if pubkey is not None:
-            return {"verified": signer == pubkey, "pubkey": pubkey.hex()}
+            return {"verified": signer == pubkey, "pubkey": signer.hex()}
         if signer != self._node.node_id and Point(signer) not in self._node.graph.nodes:
             raise CommandFailed(UNKNOWN_KEY, "pubkey not found in the graph", {"claimed_key": signer.hex()})
         return {"verified": True, "pubkey": signer.hex()}
@@ -97,15 +98,20 @@ class TalkCommands:
 
     async def plugin(
         self,
-        subcommand: Text = "list",
-        plugin: Text | None = None,  # noqa: ARG002 - there is none to be named
+        subcommand: Text,
+        plugin: Text | None = None,
         directory: Text | None = None,  # noqa: ARG002
         options: Array | None = None,  # noqa: ARG002
     ) -> dict[str, Any]:
         """The plugins: there are none."""
-        if subcommand != "list":
+        if subcommand not in PLUGIN_COMMANDS:
+            why = f"subcommand: should be one of {', '.join(PLUGIN_COMMANDS)}: invalid token '{subcommand}'"
+            raise CommandFailed(INVALID_PARAMETERS, why)
+        if subcommand in ("start", "stop") and plugin is None:
+            raise CommandFailed(INVALID_PARAMETERS, "missing required parameter: plugin")
+        if subcommand not in ("list", "rescan"):
             raise CommandFailed(UNSPECIFIED, f"this node has no plugins, so none to {subcommand}")
-        return {"command": "list", "plugins": []}
+        return {"command": subcommand, "plugins": []}
 
 
 def _digest(message: str) -> bytes:

@@ -6,14 +6,13 @@ from gossip.graph import Policy
 from htlc.channel import Channel, Phase
 from htlc.ladder import LOCAL, REMOTE, Htlc, Side
 from htlc.limits import receivable_msat, spendable_msat
-from htlc.relay import Toll
 from node.daemon.node import Node
 from node.daemon.wallet import WalletCoin
 from wire.bitcoin.address import address_of
 from wire.bitcoin.tx import txid_hex
 from wire.features import Features
 from wire.scid import text_of
-from wire.units import msat
+from wire.units import Msat, msat
 
 _SIDES = {LOCAL: "local", REMOTE: "remote"}
 _STATES = {
@@ -26,6 +25,8 @@ _STATES = {
     Phase.FAILED: "AWAITING_UNILATERAL",
     Phase.CLOSED: "ONCHAIN",
 }
+# the features of a channel that are told of
+_NAMED = {"option_static_remotekey", "option_anchors", "option_scid_alias", "option_zeroconf"}
 # by whose update it is: what moves it up, from the bottom rung to the top
 _RUNGS = {
     LOCAL: (
@@ -68,10 +69,9 @@ def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
     view = {
         "peer_id": charter.peer_id.hex(),
         "peer_connected": peer is not None,
-        "reestablished": channel.id in node.switch.live,
         "state": state_of(node, channel),
         "channel_type": channel_type_view(charter.channel_type),
-        "updates": updates_view(node, channel),
+        "updates": {"local": _our_policy(node, channel), **_their_policy(node, channel)},
         "lost_state": channel.phase is Phase.BEHIND,
         "feerate": {"perkw": feerate, "perkb": 4 * feerate},
         "channel_id": channel.id.hex(),
@@ -79,7 +79,7 @@ def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
         "funding_outnum": charter.funding_outpoint.index,
         "private": not charter.is_announced,
         "opener": _SIDES[charter.opener],
-        "features": list(Features.from_bytes(charter.channel_type).names()),
+        "features": [name for name in Features.from_bytes(charter.channel_type).names() if name in _NAMED],
         "funding": {
             "local_funds_msat": msat(charter.funding_sat) if charter.opener is LOCAL else 0,
             "remote_funds_msat": msat(charter.funding_sat) if charter.opener is REMOTE else 0,
@@ -88,13 +88,17 @@ def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
         "state_changes": [],
         "htlcs": [htlc_view(htlc) for htlc in channel.all_htlcs()],
         **_amounts(channel),
-        **_tolls(node.switch.toll_of(channel)),
+        **_tolls(node, channel),
     }
     if channel.short_channel_id is not None:
         view["short_channel_id"] = text_of(channel.short_channel_id)
         view["direction"] = int(node.node_id > charter.peer_id)
     aliases = {"local": channel.aliases.local, "remote": channel.aliases.remote}
-    view["alias"] = {side: text_of(alias) for side, alias in aliases.items() if alias is not None}
+    known = {side: text_of(alias) for side, alias in aliases.items() if alias is not None}
+    if known:
+        view |= {"alias": known, "direction": int(node.node_id > charter.peer_id)}
+    if peer is not None:
+        view["reestablished"] = channel.id in node.switch.live
     return view
 
 
@@ -112,33 +116,50 @@ def _amounts(channel: Channel) -> dict[str, Any]:
         "spendable_msat": spendable_msat(channel),
         "receivable_msat": receivable_msat(channel),
         "minimum_htlc_in_msat": ours.htlc_minimum_msat,
-        "minimum_htlc_out_msat": theirs.htlc_minimum_msat,
-        "maximum_htlc_out_msat": theirs.max_htlc_value_in_flight_msat,
         "their_to_self_delay": ours.to_self_delay_blocks,
         "our_to_self_delay": theirs.to_self_delay_blocks,
         "max_accepted_htlcs": ours.max_accepted_htlcs,
     }
 
 
-def _tolls(toll: Toll) -> dict[str, Any]:
+def _tolls(node: Node, channel: Channel) -> dict[str, Any]:
+    toll, (least_msat, most_msat) = node.switch.toll_of(channel), limits_out_msat(node, channel)
     return {
+        "minimum_htlc_out_msat": least_msat,
+        "maximum_htlc_out_msat": most_msat,
         "fee_base_msat": toll.fee_base_msat,
         "fee_proportional_millionths": toll.fee_proportional_millionths,
     }
 
 
-def updates_view(node: Node, channel: Channel) -> dict[str, Any]:
-    """What either side's channel_update says, as far as we have seen it."""
+def limits_out_msat(node: Node, channel: Channel) -> tuple[Msat, Msat]:
+    """The least and the most that an HTLC of ours may carry, as our user and the peer want it."""
+    toll, theirs = node.switch.toll_of(channel), channel.charter.terms.remote
+    most_msat = Msat(min(msat(channel.charter.funding_sat), theirs.max_htlc_value_in_flight_msat))
+    least_msat = Msat(max(toll.htlc_minimum_msat, theirs.htlc_minimum_msat))
+    return least_msat, Msat(min(toll.htlc_maximum_msat or most_msat, most_msat))
+
+
+def _our_policy(node: Node, channel: Channel) -> dict[str, Any]:
+    """What we ask for, whether it is announced already or not."""
+    toll, (least_msat, most_msat) = node.switch.toll_of(channel), limits_out_msat(node, channel)
+    return {
+        "htlc_minimum_msat": least_msat,
+        "htlc_maximum_msat": most_msat,
+        "cltv_expiry_delta": toll.cltv_expiry_delta,
+        "fee_base_msat": toll.fee_base_msat,
+        "fee_proportional_millionths": toll.fee_proportional_millionths,
+    }
+
+
+def _their_policy(node: Node, channel: Channel) -> dict[str, Any]:
+    """What the peer's channel_update says, if we have seen one."""
     scid = channel.graph_id
     if scid is None or scid not in node.graph:
         return {}
-    found = node.graph.channels[scid]
-    sides = {
-        "local": found.direction_from(node.node_id),
-        "remote": found.direction_from(channel.charter.peer_id),
-    }
-    policies = {name: node.graph.policy(scid, direction) for name, direction in sides.items()}
-    return {name: policy_view(policy) for name, policy in policies.items() if policy is not None}
+    direction = node.graph.channels[scid].direction_from(channel.charter.peer_id)
+    policy = node.graph.policy(scid, direction)
+    return {} if policy is None else {"remote": policy_view(policy)}
 
 
 def policy_view(policy: Policy) -> dict[str, Any]:

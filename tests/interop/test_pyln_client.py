@@ -174,7 +174,7 @@ def withdraw(hand: Hand, alice: LightningRpc) -> None:
 def close(hand: Hand, alice: LightningRpc, bob: LightningRpc) -> None:
     closed = check("close", alice.close(bob.getinfo()["id"]))
     assert closed["type"] == "mutual"
-    hand.mine(1, closed["txid"])
+    hand.mine(1, closed["txids"][0])
     until(lambda: len(alice.listfunds()["outputs"]) == 2)
     with pytest.raises(RpcError) as refused:
         alice.disconnect("02" * 33)

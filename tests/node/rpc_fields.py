@@ -37,8 +37,9 @@ REQUIRED = {
     "failcode failcodename erring_index erring_node erring_channel erring_direction raw_message",
     "listsendpays": "created_index id groupid payment_hash status amount_msat amount_sent_msat destination "
     "created_at partid",
-    "listsendpays failed": "created_index id groupid payment_hash status created_at message",
-    "sendpay": "id created_index payment_hash status created_at amount_sent_msat groupid partid destination",
+    "listsendpays failed": "created_index id groupid payment_hash status created_at",
+    "sendpay": "id created_index payment_hash status created_at amount_sent_msat groupid partid "
+    "destination message",
     "sendonion": "id created_index payment_hash status created_at amount_sent_msat",
     "waitsendpay": "id created_index payment_hash status created_at completed_at amount_sent_msat "
     "payment_preimage",
@@ -71,7 +72,7 @@ REQUIRED = {
     "getroute": "id channel direction amount_msat delay style",
     "decode": "type valid currency created_at expiry payee amount_msat description min_final_cltv_expiry "
     "payment_secret features payment_hash",
-    "close": "type tx txid txs txids",
+    "close": "type txs txids",
     "staticbackup": "scb",
     "recoverchannel": "stubs",
     "emergencyrecover": "stubs",

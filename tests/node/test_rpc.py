@@ -277,7 +277,7 @@ async def close(net: Network, alice: Client, bob: Client) -> None:
     [channel] = (await alice.call("listpeerchannels"))["channels"]
     closed = check("close", await alice.call("close", id=channel["short_channel_id"]))
     assert closed["type"] == "mutual"
-    await net.chain.wait_for_mempool(lambda chain: chain.has(bytes.fromhex(closed["txid"])[::-1]))
+    await net.chain.wait_for_mempool(lambda chain: chain.has(bytes.fromhex(closed["txids"][0])[::-1]))
     await net.mine()
     await net.wait_for_closed()
     assert [c["state"] for c in (await bob.call("listpeerchannels"))["channels"]] == ["ONCHAIN"]
@@ -292,7 +292,7 @@ async def test_a_silent_peer_is_left_alone_after_the_time_that_its_user_gives(tm
         assert len(closed["txids"]) == 1
         [channel] = (await alice.call("listpeerchannels"))["channels"]
         assert channel["state"] == "AWAITING_UNILATERAL"
-        assert await alice.code("close", {"id": STRANGER}) == -1
+        assert await alice.code("close", {"id": STRANGER}) == -32602
 
 
 async def test_payments_that_cannot_be_are_told_why(tmp_path: Path) -> None:

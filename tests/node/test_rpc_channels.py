@@ -61,19 +61,20 @@ async def test_a_channel_is_closed_to_an_address_and_remembered(tmp_path: Path) 
         to = address_of(SCRIPT, "regtest")
         closed = await alice.call("close", id=name, destination=to, feerange=["253perkw", "2000perkw"])
         assert check("close", closed)["type"] == "mutual"
-        assert SCRIPT in [output.script for output in parse_transaction(bytes.fromhex(closed["tx"])).outputs]
+        [raw] = closed["txs"]
+        assert SCRIPT in [output.script for output in parse_transaction(bytes.fromhex(raw)).outputs]
         await net.chain.wait_for_mempool(lambda chain: len(chain.regtest.mempool) == 1)
         await net.mine(110)
         [past] = (await alice.call("listclosedchannels"))["closedchannels"]
         assert check("listclosedchannels", past)["close_cause"] == "user"
         assert past["total_msat"] == channel.charter.funding_sat * 1000
-        assert await alice.code("close", {"id": "1x2x3"}) == -1
+        assert await alice.code("close", {"id": "1x2x3"}) == -32602
 
 
 @pytest.mark.parametrize("name", ["1x1x1", "00" * 32, "nobody"])
 async def test_a_channel_that_is_not_there_is_said(tmp_path: Path, name: str) -> None:
     async with line(tmp_path, "alice bob") as net:
-        assert await Client(net["alice"]).code("setchannel", [name]) == -1
+        assert await Client(net["alice"]).code("setchannel", [name]) == -32602
 
 
 async def test_a_channel_answers_to_its_alias_too(tmp_path: Path) -> None:

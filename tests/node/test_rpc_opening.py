@@ -112,7 +112,8 @@ async def test_a_channel_is_as_its_opener_wishes(tmp_path: Path) -> None:
         await net.mine(1)
         await net.wait_for_usable()
         closed = await alice.call("close", id=bob)
-        assert SCRIPT in [output.script for output in parse_transaction(bytes.fromhex(closed["tx"])).outputs]
+        [raw] = closed["txs"]
+        assert SCRIPT in [output.script for output in parse_transaction(bytes.fromhex(raw)).outputs]
 
 
 @pytest.mark.parametrize(
