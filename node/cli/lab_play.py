@@ -10,10 +10,9 @@ from rich.table import Table
 from node.cli.testnet_calls import FAILED, USAGE, print_json, say_failed
 from node.lab.flow.runs import Report, run_scenario
 from node.lab.plugins import BadPlugin
-from node.lab.real import OnlyFlow, run_real
-from node.lab.scenario.model import Scenario
-from node.lab.scenario.reading import BadScenario, NoScenario, load_scenario
-from node.lab.traffic.model import UnknownPerson
+from node.lab.real.stage import run_real
+from node.lab.scenario.model import Misfit, Scenario
+from node.lab.scenario.reading import BadScenario, NoScenario, load_scenario, located
 
 
 def play_scenario(name: str, seed: int | None, *, is_real: bool, as_json: bool) -> int:
@@ -25,7 +24,9 @@ def play_scenario(name: str, seed: int | None, *, is_real: bool, as_json: bool) 
             scenario = msgspec.structs.replace(scenario, seed=seed)
         with Console(stderr=True).status(scenario.name):
             report = run_real(scenario) if is_real else run_scenario(scenario)
-    except (BadScenario, NoScenario, BadPlugin, UnknownPerson, OnlyFlow) as wrong:
+    except Misfit as wrong:
+        return say_failed(located(name, wrong), USAGE)
+    except (BadScenario, NoScenario, BadPlugin) as wrong:
         return say_failed(wrong, USAGE)
     except OSError as failed:
         return say_failed(failed, FAILED)

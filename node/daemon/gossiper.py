@@ -22,10 +22,12 @@ from gossip.announcing import (
     our_signatures,
     unsigned_announcement,
 )
+from gossip.archive import update_timestamp
 from gossip.effects import Effect, LookUp, Send, SendWarning, Watch
 from gossip.errors import BadGossip, ImpossibleLimits
 from gossip.graph import Channel as GraphChannel
-from gossip.graph import Graph, Policy
+from gossip.graph import Graph, Policy, directed
+from gossip.relay import node_timestamp
 from gossip.sync import Gossip
 from gossip.waiting import ANNOUNCE_DEPTH_BLOCKS
 from htlc.channel import Channel
@@ -36,7 +38,8 @@ from wire import node_address
 from wire.bitcoin.tx import OutPoint
 from wire.codec import Message
 from wire.crypto import secp256k1
-from wire.messages.gossip import AnnouncementSignatures, ChannelAnnouncement
+from wire.crypto.secp256k1 import Point
+from wire.messages.gossip import AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate
 from wire.scid import parts
 
 log = logging.getLogger("rill.gossip")
@@ -111,6 +114,8 @@ class Gossiper:
             return
         height = self._switch.height
         self._carry_out(self.router.receive(peer.node_id, raw, message, self._seconds(), height))
+        if isinstance(message, ChannelUpdate):
+            self._contradict(message.short_channel_id, raw)
 
     def connect_block(self, block: BlockConnected) -> None:
         """A block came: some channels are deep enough now, some are spent."""
@@ -316,10 +321,29 @@ class Gossiper:
         if channel is not None and channel.graph_id is not None and channel_id in self._updated:
             self._say_update(channel, channel.graph_id)
 
-    def _timestamp(self, short_channel_id: int | None = None) -> int:
-        timestamp = next_timestamp(self._seconds(), self._timestamps.get(short_channel_id, 0))
-        self._timestamps[short_channel_id] = timestamp
-        return timestamp
+    def _contradict(self, graph_id: int, raw: bytes) -> None:
+        """Say again what we ask, if it has just been replaced by what we said before a restart.
+
+        Updates that come quicker than one a second run ahead of the clock, and a node that starts again
+        knows nothing of that: to the others its words would be older than what they replace.
+        """
+        channel = self._switch.channels.get(self._switch.by_scid.get(graph_id, b""))
+        if channel is None or self._switch.channel_updates.get(graph_id, raw) == raw:
+            return
+        if self.router.archive.updates.get(self._number(channel, graph_id)) == raw:
+            self._say_update(channel, graph_id)
+
+    def _number(self, channel: Channel, graph_id: int) -> int:
+        """Our direction of a channel of ours."""
+        return directed(graph_id, 0 if self._us < channel.charter.peer_id else 1)
+
+    def _timestamp(self, name: int | None, known: bytes | None) -> int:
+        """The time of our next word about a channel or ourselves, later than the last that is known."""
+        last = self._timestamps.get(name, 0)
+        if known is not None:
+            last = max(last, node_timestamp(known) if name is None else update_timestamp(known))
+        self._timestamps[name] = next_timestamp(self._seconds(), last)
+        return self._timestamps[name]
 
     def _say_update(self, channel: Channel, graph_id: int) -> None:
         is_announced = self._updated.get(channel.id, (False, False))[0]
@@ -355,7 +379,9 @@ class Gossiper:
             htlc_minimum_msat=max(toll.htlc_minimum_msat, theirs.htlc_minimum_msat),
             htlc_maximum_msat=toll.htlc_maximum_msat or theirs.max_htlc_value_in_flight_msat,
             is_disabled=not channel.is_usable,
-            timestamp=self._timestamp(graph_id),
+            timestamp=self._timestamp(
+                graph_id, self.router.archive.updates.get(self._number(channel, graph_id))
+            ),
         )
         return bounded(policy, channel.charter.funding_sat, theirs.max_htlc_value_in_flight_msat)
 
@@ -372,7 +398,7 @@ class Gossiper:
     def _say_node(self) -> None:
         raw = node_announcement(
             self._us,
-            self._timestamp(),
+            self._timestamp(None, self.router.archive.nodes.get(Point(self._us))),
             self._switch.signer.sign_digest,
             alias=self._alias,
             rgb_color=self.rgb_color,

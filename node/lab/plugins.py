@@ -19,7 +19,11 @@ P = TypeVar("P")
 
 
 class BadPlugin(Exception):
-    """There is no such plug-in, or not with these options."""
+    """There is no such plug-in, or not with these options; `option` is the one that it does not take."""
+
+    def __init__(self, why: str, option: str = "") -> None:
+        super().__init__(why)
+        self.option = option
 
 
 @cache
@@ -54,10 +58,14 @@ def plugin(group: str, name: str, options: Mapping[str, Any], kind: type[P]) -> 
     for option in options:
         if option not in made.__struct_fields__:
             known = ", ".join(made.__struct_fields__) or "none"
-            raise BadPlugin(f"the {_NOUNS[group]} {name} has no option {option!r}: it has {known}")
+            why = f"the {_NOUNS[group]} {name} has no option {option!r}: it has {known}"
+            raise BadPlugin(why, option)
     try:
         found = msgspec.convert(dict(options), made, strict=False)
     except msgspec.ValidationError as error:
-        raise BadPlugin(f"the {_NOUNS[group]} {name}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+        said, _, place = str(error).partition(" - at ")
+        option = place.strip("`$.").partition("[")[0]
+        why = f"{option}: " * bool(option) + f"{said[:1].lower()}{said[1:]}"
+        raise BadPlugin(f"the {_NOUNS[group]} {name}: {why}", option) from None
     assert isinstance(found, kind), f"{name} is a {_NOUNS[group]}"
     return found

@@ -1,6 +1,6 @@
 """Flow fidelity and real fidelity: the same scenario, the same payments, fees and balances.
 
-At flow fidelity nothing takes time here, as nothing does for real nodes under virtual time.
+Neither takes any time for a hop, a signature or a word of gossip; only payees that hold do.
 """
 
 import json
@@ -10,13 +10,10 @@ import msgspec
 import pytest
 
 from node.cli.main import run
-from node.lab.flow.engine import Pace
-from node.lab.flow.runs import Report, run_scenario
-from node.lab.real import OnlyFlow, run_real
-from node.lab.scenario.model import NodeSpec, Offline, Online, Pay, Scenario
+from node.lab.flow.runs import run_scenario
+from node.lab.scenario.model import Offline, Online, Pay, Scenario
 from node.lab.scenario.reading import house_scenarios, load_scenario, read_scenario
-
-AT_ONCE = Pace(hop_us=0)
+from tests.lab.agreement import assert_agree
 
 TROUBLE = """
 name = "trouble"
@@ -72,18 +69,6 @@ def trouble() -> Scenario:
     return msgspec.structs.replace(scenario, event=(*pays, Offline(4.0, "carol"), Online(6.0, "carol")))
 
 
-def settled(report: Report) -> list[tuple[int, int, int, bool, int, int]]:
-    return [(p.payer, p.payee, p.amount_msat, p.is_paid, p.fee_msat, p.hops) for p in report.payments]
-
-
-def assert_agree(scenario: Scenario) -> Report:
-    flow, real = run_scenario(scenario, AT_ONCE), run_real(scenario)
-    assert settled(flow) == settled(real)
-    assert flow.earned_msat == real.earned_msat
-    assert flow.balances_msat == real.balances_msat
-    return flow
-
-
 @pytest.mark.slow
 def test_both_agree_when_channels_run_dry_and_nodes_come_and_go() -> None:
     report = assert_agree(trouble())
@@ -92,16 +77,9 @@ def test_both_agree_when_channels_run_dry_and_nodes_come_and_go() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["line5", "book", "ring"])
-def test_both_agree_on_who_was_paid_who_earned_what_and_every_balance(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(house_scenarios()))
+def test_both_agree_on_every_house_scenario(name: str) -> None:
     assert assert_agree(load_scenario(name)).payments
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["hub", "content"])
-def test_both_agree_on_traffic(name: str) -> None:
-    scenario = msgspec.structs.replace(load_scenario(name), seconds=12.0)
-    assert len(assert_agree(scenario).payments) > 5
 
 
 def test_the_books_example_earns_what_the_book_says() -> None:
@@ -145,13 +123,3 @@ def test_play_names_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "there is no traffic model 'rush'" in capsys.readouterr().err
     assert run(["lab", "play", "nowhere"]) == 2
     assert "no house scenario of that name" in capsys.readouterr().err
-
-
-def test_real_fidelity_says_what_it_cannot_do() -> None:
-    line = load_scenario("line5")
-    governed = (NodeSpec("alice", fees={"policy": "learner"}), *line.node[1:])
-    with pytest.raises(OnlyFlow, match="fee policies are plug-ins of flow fidelity"):
-        run_real(msgspec.structs.replace(line, node=governed))
-    holding = msgspec.structs.replace(line.event[0], hold_seconds=5.0)
-    with pytest.raises(OnlyFlow, match="holds an HTLC is for flow fidelity"):
-        run_real(msgspec.structs.replace(line, event=(holding,)))

@@ -220,7 +220,7 @@ def test_plug_ins_that_are_not_there_or_take_no_such_option_are_named() -> None:
         plugin(FEES, "greed", {}, FeePolicy)
     with pytest.raises(BadPlugin, match=r"static has no option 'zeal': it has .*millionths"):
         plugin(FEES, "static", {"zeal": 3}, FeePolicy)
-    with pytest.raises(BadPlugin, match="uniform: expected `float` > 0"):
+    with pytest.raises(BadPlugin, match="uniform: per_second: expected `float` > 0"):
         plugin(TRAFFIC, "uniform", {"per_second": 0}, TrafficModel)
     with pytest.raises(UnknownPerson, match="traffic names zoe"):
         wishes("merchants", 1, merchants=["zoe"])

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from gossip.announcing import End, unsigned_announcement
+from gossip.graph import Graph
 from gossip.validation import FORGET_AFTER_BLOCKS
 from htlc.relay import Toll
 from node.daemon.gossiper import Gossiper
@@ -184,6 +185,35 @@ async def test_a_node_that_returns_knows_the_network_again(tmp_path: Path) -> No
         await net.connect("alice", "bob")
         await net.wait_for_gossip()
         await net.pay("alice", "diana", 1_000_000)
+
+
+@bolt("own-announcements.4")
+async def test_a_node_is_believed_after_a_restart_though_its_words_ran_ahead_of_the_clock(
+    tmp_path: Path,
+) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        scid = net.short_channel_id("alice", "bob")
+
+        async def ask(base_msat: int) -> None:
+            [channel] = net["alice"].channels()
+            await net["alice"].switch.set_toll(channel.id, Toll(Msat(base_msat)), 0)
+            net["alice"].gossiper.tell_toll(channel.id)
+
+        def asks(graph: Graph, base_msat: int) -> bool:
+            edges = graph.policies.items()
+            return any(number >> 1 == scid and policy.fee_base_msat == base_msat for number, policy in edges)
+
+        for base_msat in range(1, 60):
+            await ask(base_msat)
+        await net["carol"].gossiper.wait_for_graph(lambda graph: asks(graph, 59))
+        await net.stop("alice")
+        await net.start("alice")
+        await net.connect("alice", "bob")
+        await net.wait_for_usable()
+        await ask(99)
+        for name in ("alice", "carol"):
+            with trio.fail_after(30):
+                await net[name].gossiper.wait_for_graph(lambda graph: asks(graph, 99))
 
 
 # --- who comes late, and who has not asked

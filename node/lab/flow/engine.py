@@ -21,6 +21,9 @@ from wire.units import Msat
 
 SECOND_US = 1_000_000
 MOST_ATTEMPTS = 20
+UNDER_WAY, LOOKING, HAPPENING, BEGINNING = (rank << 56 for rank in range(4))
+"""Of what is due at one time, what is on its way goes first, and payments that begin last."""
+
 START_HEIGHT = 100
 _TRACED = Struct("<QIiQ")
 
@@ -34,6 +37,7 @@ class Wish(NamedTuple):
     amount_msat: int
     hold_us: int = 0
     most_fee_msat: int | None = None  # above it the payer would rather not
+    is_refused: bool = False  # whether the payee gives it back after that time
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -64,6 +68,7 @@ class Payment:
         self.expiries: list[int] = []
         self.hold_us = wish.hold_us
         self.is_griefing = False
+        self.why_last = ""  # why it is not tried again
 
 
 class Pace(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +79,8 @@ class Pace(msgspec.Struct, frozen=True, gc=False):
 
 
 USUAL_PACE = Pace()
+AT_ONCE = Pace(hop_us=0)
+"""As real nodes are under virtual time."""
 
 
 class Engine:
@@ -90,13 +97,15 @@ class Engine:
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._scheduled = 0
         self._started = 0
+        self._under_way: dict[int, Payment] = {}
+        self._stranded: list[tuple[Payment, int, bool]] = []  # outcomes that wait for somebody to be there
         self._trace = sha256()
 
     # --- time
 
-    def at(self, time_us: int, act: Callable[..., None], *arguments: Any) -> None:
-        """Do something then; of two things at one time what was asked for first is done first."""
-        heappush(self._heap, (time_us, self._scheduled, act, arguments))
+    def at(self, time_us: int, act: Callable[..., None], *arguments: Any, rank: int = UNDER_WAY) -> None:
+        """Do something then; of two things of one rank and time what was asked for first is done first."""
+        heappush(self._heap, (time_us, rank | self._scheduled, act, arguments))
         self._scheduled += 1
 
     def run(self, until_us: int | None = None) -> None:
@@ -107,6 +116,14 @@ class Engine:
             act(*arguments)
         if until_us is not None:
             self.now_us = max(self.now_us, until_us)
+
+    def run_out(self, last_us: int, end_us: int) -> None:
+        """Until the time is reached and no payment is under way, or there is no more patience."""
+        self.run(last_us)
+        while self._under_way and self._heap and self._heap[0][0] <= end_us:
+            self.run(self._heap[0][0])
+        for payment in list(self._under_way.values()):
+            self._end(payment, is_paid=False, why="still under way")
 
     @property
     def trace_hash(self) -> str:
@@ -124,23 +141,25 @@ class Engine:
 
     def pay(self, wish: Wish) -> None:
         """Begin a payment now."""
-        payment = Payment(self._started, wish)
+        self._try(self._begun(wish))
+
+    def _begun(self, wish: Wish) -> Payment:
+        payment = self._under_way[self._started] = Payment(self._started, wish)
         self._started += 1
-        self._try(payment)
+        return payment
 
     def send(self, path: list[int], amount_msat: int, hold_us: int = 0, *, is_griefing: bool = False) -> None:
         """Send one HTLC over a given path, whatever there is beside it; it is not tried again."""
         payer, payee = self.network.source[path[0]], self.network.target[path[-1]]
-        payment = Payment(self._started, Wish(self.now_us, payer, payee, amount_msat, hold_us))
-        self._started += 1
+        payment = self._begun(Wish(self.now_us, payer, payee, amount_msat, hold_us))
         payment.is_griefing = is_griefing
         payment.attempts = self.pace.most_attempts
         self._start(payment, path)
 
     def _try(self, payment: Payment) -> None:
         wish = payment.wish
-        if payment.attempts >= self.pace.most_attempts:
-            self._end(payment, is_paid=False, why="too many attempts")
+        if payment.attempts >= self.pace.most_attempts or payment.why_last:
+            self._end(payment, is_paid=False, why=payment.why_last or "too many attempts")
             return
         path = self.router.path(wish.payer, wish.payee, wish.amount_msat, payment.avoided)
         if path is None:
@@ -174,7 +193,7 @@ class Engine:
     def _offer(self, payment: Payment, at: int) -> None:
         """The HTLC of this place on the path is offered, or fails there."""
         network, direction, amount_msat = self.network, payment.path[at], payment.amounts_msat[at]
-        if network.room_msat(direction) < amount_msat or (at and self._refuses(payment, at)):
+        if not network.takes(direction, amount_msat) or (at and self._refuses(payment, at)):
             self._fail(payment, at)
             return
         network.lock(direction, amount_msat)
@@ -197,8 +216,11 @@ class Engine:
         return self.may_pass is not None and not self.may_pass(payment, at)
 
     def _arrive(self, payment: Payment) -> None:
-        """The payee settles; one that means harm fails it at the last moment."""
-        self._back(payment, len(payment.path) - 1, not payment.is_griefing)
+        """The payee settles; one that means harm, or does not want it, gives it back at the last moment."""
+        if payment.wish.is_refused:
+            payment.why_last = "the payee gave it back"
+        is_paid = not (payment.is_griefing or payment.wish.is_refused)
+        self._back(payment, len(payment.path) - 1, is_paid)
 
     def _fail(self, payment: Payment, at: int) -> None:
         """The HTLC of this place could not be offered."""
@@ -212,6 +234,9 @@ class Engine:
     def _back(self, payment: Payment, at: int, is_paid: bool) -> None:
         """The outcome reaches this place, and travels on towards the payer."""
         network, direction, amount_msat = self.network, payment.path[at], payment.amounts_msat[at]
+        if not network.is_connected(direction):
+            self._stranded.append((payment, at, is_paid))
+            return
         if is_paid:
             network.settle(direction, amount_msat)
             if at:
@@ -230,6 +255,7 @@ class Engine:
 
     def _end(self, payment: Payment, *, is_paid: bool, why: str = "") -> None:
         wish = payment.wish
+        del self._under_way[payment.number]
         fee_msat = payment.amounts_msat[0] - wish.amount_msat if is_paid else 0
         outcome = Outcome(
             number=payment.number,
@@ -258,8 +284,23 @@ class Engine:
         self.router.refresh(direction)
 
     def set_online(self, place: int, is_online: bool) -> None:
-        """A node comes or goes."""
-        self.network.is_online[place] = is_online
-        for direction in self.network.out[place]:
+        """A node comes or goes. One that has gone does not try its payments again when it is back."""
+        network = self.network
+        network.is_online[place] = is_online
+        for direction in network.out[place]:
             self.changed(direction)
             self.changed(direction ^ 1)
+        if not is_online:
+            for payment in self._under_way.values():
+                if payment.wish.payer == place:
+                    payment.why_last = "its payer went away"
+            return
+        stranded, self._stranded = self._stranded, []
+        for each in stranded:
+            self.at(self.now_us, self._back, *each)
+
+    def close(self, channel: int) -> None:
+        """A channel takes nothing new any more; what is on its way ends as it would."""
+        self.network.is_closed[channel] = True
+        for direction in (2 * channel, 2 * channel + 1):
+            self.changed(direction)

@@ -1,39 +1,36 @@
 """Nodes whose fees a policy sets: each is asked again and again, and what it says is told at once."""
 
 from random import Random
-from typing import Any
 
 from htlc.relay import Toll
-from node.lab.fees.model import FeePolicy, View
-from node.lab.flow.engine import SECOND_US, Engine
+from node.lab.fees.advice import Adviser, Sight
+from node.lab.fees.model import FeePolicy
+from node.lab.flow.engine import LOOKING, SECOND_US, Engine
 from node.lab.flow.network import Inbound
 
 _NO_DISCOUNT = Inbound()
 
 
 class Governor:
-    """One node's policy at work."""
+    """One node's policy at work. A node that is away asks nothing; nobody asks for a closed channel."""
 
     def __init__(self, engine: Engine, place: int, policy: FeePolicy, random: Random) -> None:
-        self._engine, self._place, self._policy, self._random = engine, place, policy, random
-        network = engine.network
-        self._out = list(network.out[place])
-        self._first = {at: network.tolls[at] for at in self._out}
-        self._memory: dict[int, dict[str, Any]] = {at: {} for at in self._out}
-        self._earned = dict.fromkeys(self._out, 0)
-        self._passed = dict.fromkeys(self._out, 0)
-        engine.at(0, self._look)
+        self._engine, self._place = engine, place
+        self._adviser = Adviser(policy, random)
+        self._every_us = round(policy.every_seconds * SECOND_US)
+        self._out = list(engine.network.out[place])
+        engine.at(0, self._look, rank=LOOKING)
 
     def _look(self) -> None:
-        for direction in self._out:
-            self._ask(direction)
-        self._engine.at(self._engine.now_us + round(self._policy.every_seconds * SECOND_US), self._look)
+        network = self._engine.network
+        for direction in self._out if network.is_online[self._place] else ():
+            if not network.is_closed[direction >> 1]:
+                self._ask(direction)
+        self._engine.at(self._engine.now_us + self._every_us, self._look, rank=LOOKING)
 
     def _ask(self, direction: int) -> None:
         network = self._engine.network
-        asked = self._policy.ask(self._view(direction))
-        self._earned[direction] = network.fees_msat[direction]
-        self._passed[direction] = network.forwarded[direction]
+        asked = self._adviser.ask(direction, self._sight(direction))
         is_new = asked.toll != network.tolls[direction]
         network.tolls[direction] = asked.toll
         # what comes in over a channel comes against the direction that we send in
@@ -43,22 +40,23 @@ class Governor:
         if is_new:
             self._engine.changed(direction)
 
-    def _view(self, direction: int) -> View:
+    def _sight(self, direction: int) -> Sight:
         network = self._engine.network
-        return View(
-            toll=network.tolls[direction],
-            first_toll=self._first[direction],
-            capacity_msat=network.capacity_msat[direction >> 1],
-            balance_msat=network.balance_msat[direction],
-            earned_msat=network.fees_msat[direction] - self._earned[direction],
-            passed=network.forwarded[direction] - self._passed[direction],
-            rivals=self._rivals(direction),
-            memory=self._memory[direction],
-            random=self._random,
+        return Sight(
+            network.tolls[direction],
+            network.capacity_msat[direction >> 1],
+            network.balance_msat[direction],
+            network.fees_msat[direction],
+            network.forwarded[direction],
+            self._rivals(direction),
         )
 
     def _rivals(self, direction: int) -> list[Toll]:
         """What others ask for passing on to the same peer."""
         network = self._engine.network
         into = [at ^ 1 for at in network.out[network.target[direction]] if network.has_policy[at ^ 1]]
-        return [network.tolls[at] for at in into if network.source[at] != self._place]
+        return [
+            network.tolls[at]
+            for at in into
+            if network.source[at] != self._place and not network.is_closed[at >> 1]
+        ]

@@ -13,6 +13,7 @@ from functools import cache
 
 import msgspec
 
+from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.limits import opener_cost_msat
 from htlc.opening import LOWEST_DUST_LIMIT_SAT, MOST_HTLCS
 from htlc.relay import Exit, Toll
@@ -65,9 +66,11 @@ class FlowNetwork:
         self.has_policy = [toll is not None for channel in channels for toll in channel.tolls]
         self.inbound: dict[int, Inbound] = {}
         self.is_online = [True] * len(self.names)
+        self.is_closed = [False] * len(channels)
         self.pending = [0] * len(self.source)
         self.in_flight_msat = [0] * len(self.source)
         self._untrimmed = [0] * len(channels)
+        self._dust_msat = [0] * len(channels)
         self.out: list[list[int]] = [[] for _ in self.names]
         for direction, place in enumerate(self.source):
             self.out[place].append(direction)
@@ -76,9 +79,21 @@ class FlowNetwork:
         self.forwarded_msat = [0] * len(self.source)
         self.fees_msat = [0] * len(self.source)
 
-    def is_usable(self, direction: int) -> bool:
+    def is_connected(self, direction: int) -> bool:
         """Whether both ends are there."""
         return self.is_online[self.source[direction]] and self.is_online[self.target[direction]]
+
+    def is_usable(self, direction: int) -> bool:
+        """Whether both ends are there, and the channel is open."""
+        return self.is_connected(direction) and not self.is_closed[direction >> 1]
+
+    def takes(self, direction: int, amount_msat: int) -> bool:
+        """Whether one more HTLC of this amount finds room, a slot, and no bound on dust in its way."""
+        if amount_msat < DUST_MSAT:
+            exposure_msat = self._dust_msat[direction >> 1] + amount_msat
+            if exposure_msat > MOST_DUST_EXPOSURE_MSAT:
+                return False
+        return self.room_msat(direction) >= amount_msat
 
     def exit(self, direction: int) -> Exit:
         """The direction as the next hop of somebody's route."""
@@ -104,7 +119,7 @@ class FlowNetwork:
         self.balance_msat[direction] -= amount_msat
         self.in_flight_msat[direction] += amount_msat
         self.pending[direction] += 1
-        self._untrimmed[direction >> 1] += amount_msat >= DUST_MSAT
+        self._count(direction >> 1, amount_msat, 1)
 
     def settle(self, direction: int, amount_msat: int) -> None:
         """An HTLC is fulfilled: it is the other side's now."""
@@ -119,7 +134,13 @@ class FlowNetwork:
     def _unlock(self, direction: int, amount_msat: int) -> None:
         self.in_flight_msat[direction] -= amount_msat
         self.pending[direction] -= 1
-        self._untrimmed[direction >> 1] -= amount_msat >= DUST_MSAT
+        self._count(direction >> 1, amount_msat, -1)
+
+    def _count(self, channel: int, amount_msat: int, change: int) -> None:
+        if amount_msat < DUST_MSAT:
+            self._dust_msat[channel] += change * amount_msat
+        else:
+            self._untrimmed[channel] += change
 
     def fee_msat(self, incoming: int, outgoing: int, amount_msat: int) -> int:
         """What the node between two directions asks for passing this amount on."""

@@ -8,13 +8,25 @@ from random import Random
 import msgspec
 
 from node.lab.fees.model import FeePolicy
-from node.lab.flow.engine import SECOND_US, USUAL_PACE, Engine, Outcome, Pace, Wish
+from node.lab.flow.engine import AT_ONCE, BEGINNING, HAPPENING, SECOND_US, Engine, Outcome, Pace, Wish
 from node.lab.flow.governors import Governor
 from node.lab.flow.network import FlowNetwork, network_of
 from node.lab.flow.routing import ExactRouter
 from node.lab.plugins import FEES, TRAFFIC, plugin
-from node.lab.scenario.model import Event, Offline, Online, Pay, Scenario, SetPolicy
-from node.lab.traffic.model import Town, TrafficModel
+from node.lab.scenario.model import (
+    Close,
+    Event,
+    Misfit,
+    NodeSpec,
+    Offline,
+    Online,
+    Pay,
+    Scenario,
+    SetPolicy,
+)
+from node.lab.traffic.model import ImpossibleTraffic, Town, TrafficModel
+
+PATIENCE_SECONDS = 120.0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -35,32 +47,39 @@ def wishes_of(scenario: Scenario, network: FlowNetwork) -> Iterator[Wish]:
     """All payments that the scenario's traffic asks for, in order of time.
 
     Raises:
-        BadPlugin, UnknownPerson: the traffic is none that this network can have.
+        BadPlugin, Misfit: the traffic is none that this network can have.
     """
     town, end_us = Town(network), round(scenario.seconds * SECOND_US)
     streams = []
     for number, table in enumerate(scenario.traffic):
         options = {name: value for name, value in table.items() if name != "model"}
         model = plugin(TRAFFIC, table["model"], options, TrafficModel)
-        streams.append(model.wishes(town, chance(scenario.seed, "traffic", number)))
+        wishes = model.wishes(town, chance(scenario.seed, "traffic", number))
+        streams.append(_placed(wishes, ("traffic", number)))
     return takewhile(lambda wish: wish.at_us <= end_us, merge(*streams))
 
 
-def run_scenario(scenario: Scenario, pace: Pace = USUAL_PACE) -> Report:
+def _placed(wishes: Iterator[Wish], place: tuple[str | int, ...]) -> Iterator[Wish]:
+    """The wishes; what is wrong with them is said with the place in the scenario that they come from."""
+    try:
+        yield from wishes
+    except ImpossibleTraffic as wrong:
+        raise Misfit(place, str(wrong)) from None
+
+
+def run_scenario(scenario: Scenario, pace: Pace = AT_ONCE) -> Report:
     """Run it; the same scenario gives the same report.
 
     Raises:
-        BadPlugin, UnknownPerson: it names what there is not.
+        BadPlugin, Misfit: it names what there is not.
     """
     network = network_of(scenario)
     engine = Engine(network, ExactRouter(network), pace)
     govern(engine, scenario)
     for event in scenario.event:
-        engine.at(round(event.at * SECOND_US), _happen, engine, event)
+        engine.at(round(event.at * SECOND_US), _happen, engine, event, rank=HAPPENING)
     feed(engine, wishes_of(scenario, network))
-    engine.run(last_us(scenario))
-    # policies look again and again, so what is still under way is given an end
-    engine.run(engine.now_us + 3600 * SECOND_US)
+    engine.run_out(last_us(scenario), end_us(scenario))
     network.check_conserved()
     return report_of(engine)
 
@@ -70,14 +89,43 @@ def last_us(scenario: Scenario) -> int:
     return round(max([scenario.seconds, *(event.at for event in scenario.event)]) * SECOND_US)
 
 
+def end_us(scenario: Scenario) -> int:
+    """When everything that can end has ended: what is under way then waits for somebody who is away."""
+    holds = [event.hold_seconds for event in scenario.event if isinstance(event, Pay)]
+    return last_us(scenario) + round((PATIENCE_SECONDS + max(holds, default=0.0)) * SECOND_US)
+
+
+def wish_of(event: Pay, network: FlowNetwork) -> Wish:
+    """The payment of an event."""
+    return Wish(
+        round(event.at * SECOND_US),
+        network.place[event.payer],
+        network.place[event.payee],
+        event.amount_msat,
+        round(event.hold_seconds * SECOND_US),
+        is_refused=event.cancel,
+    )
+
+
+def policy_of(scenario: Scenario, node: NodeSpec) -> tuple[FeePolicy, Random] | None:
+    """The plug-in that sets a node's fees, if one does, and its chance.
+
+    Raises:
+        BadPlugin: there is none of that name, or not with these options.
+    """
+    if node.fees is None:
+        return None
+    options = {name: value for name, value in node.fees.items() if name != "policy"}
+    policy = plugin(FEES, str(node.fees.get("policy", "")), options, FeePolicy)
+    return policy, chance(scenario.seed, "fees", node.name)
+
+
 def govern(engine: Engine, scenario: Scenario) -> None:
     """Put the scenario's fee policies to work."""
     for node in scenario.node:
-        if node.fees is not None:
-            options = {name: value for name, value in node.fees.items() if name != "policy"}
-            policy = plugin(FEES, str(node.fees.get("policy", "")), options, FeePolicy)
-            random = chance(scenario.seed, "fees", node.name)
-            Governor(engine, engine.network.place[node.name], policy, random)
+        governed = policy_of(scenario, node)
+        if governed is not None:
+            Governor(engine, engine.network.place[node.name], *governed)
 
 
 def feed(engine: Engine, wishes: Iterator[Wish]) -> None:
@@ -89,7 +137,7 @@ def feed(engine: Engine, wishes: Iterator[Wish]) -> None:
 
     following = next(wishes, None)
     if following is not None:
-        engine.at(following.at_us, begin, following)
+        engine.at(following.at_us, begin, following, rank=BEGINNING)
 
 
 def report_of(engine: Engine) -> Report:
@@ -108,9 +156,7 @@ def _happen(engine: Engine, event: Event) -> None:
     network = engine.network
     match event:
         case Pay():
-            payer, payee = network.place[event.payer], network.place[event.payee]
-            hold_us = round(event.hold_seconds * SECOND_US)
-            engine.pay(Wish(engine.now_us, payer, payee, event.amount_msat, hold_us))
+            engine.pay(wish_of(event, network))
         case SetPolicy():
             for direction in network.out[network.place[event.node]]:
                 peer = network.names[network.target[direction]]
@@ -119,3 +165,12 @@ def _happen(engine: Engine, event: Event) -> None:
                     engine.changed(direction)
         case Offline() | Online():
             engine.set_online(network.place[event.node], isinstance(event, Online))
+        case Close():
+            for channel in channels_between(network, event):
+                engine.close(channel)
+
+
+def channels_between(network: FlowNetwork, event: Close) -> list[int]:
+    """The numbers of the channels that an event closes."""
+    ends = {network.place[name] for name in event.nodes}
+    return [number for number, pair in enumerate(network.ends) if set(pair) == ends]

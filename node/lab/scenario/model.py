@@ -69,7 +69,8 @@ class Pay(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="pay", ta
     payer: Name
     payee: Name
     amount_msat: Amount
-    hold_seconds: Seconds = 0.0  # how long the payee keeps the HTLC before it settles
+    hold_seconds: Seconds = 0.0  # how long the payee keeps the HTLC before it decides
+    cancel: bool = False  # whether it gives the payment back then, instead of taking it
 
 
 class SetPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="policy", tag_field="do"):
@@ -95,7 +96,22 @@ class Online(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="onlin
     node: Name
 
 
-Event: TypeAlias = Pay | SetPolicy | Offline | Online
+class Close(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="close", tag_field="do"):
+    """Two nodes close what they have between them: what is on its way there ends, nothing new begins."""
+
+    at: Seconds
+    nodes: tuple[Name, Name]
+
+
+Event: TypeAlias = Pay | SetPolicy | Offline | Online | Close
+
+
+class Misfit(Exception):
+    """Something in a scenario is not as it must be: where, as names and numbers, and why."""
+
+    def __init__(self, place: tuple[str | int, ...], why: str) -> None:
+        super().__init__(why)
+        self.place, self.why = place, why
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

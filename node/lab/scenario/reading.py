@@ -14,7 +14,10 @@ from typing import Any
 
 import msgspec
 
-from node.lab.scenario.model import ChannelSpec, Event, Pay, Scenario, SetPolicy
+from node.lab.fees.model import FeePolicy
+from node.lab.plugins import FEES, TRAFFIC, BadPlugin, names_of, plugin
+from node.lab.scenario.model import ChannelSpec, Close, Event, Misfit, Pay, Scenario, SetPolicy
+from node.lab.traffic.model import TrafficModel
 
 _SUFFIX = ".toml"
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w-]+)")
@@ -43,14 +46,6 @@ class NoScenario(Exception):
         super().__init__(f"there is no file {name}, and no house scenario of that name: there are {known}")
 
 
-class _Broken(Exception):
-    """A rule of scenarios is broken at a place."""
-
-    def __init__(self, place: _Place, why: str) -> None:
-        super().__init__(why)
-        self.place, self.why = place, why
-
-
 def house_scenarios() -> dict[str, str]:
     """The scenarios that come with Rill: their texts by their names."""
     shelf = files("node.lab.scenario") / "library"
@@ -65,10 +60,21 @@ def load_scenario(name: str | Path) -> Scenario:
         NoScenario: there is neither.
         BadScenario: it is malformed.
     """
+    return read_scenario(_text_of(name), str(name))
+
+
+def located(name: str | Path, wrong: Misfit) -> BadScenario:
+    """What turned out to be wrong when a scenario was run, with its line in the file or house scenario."""
+    return BadScenario(str(name), _line_of(_text_of(name), wrong.place), wrong.why)
+
+
+def _text_of(name: str | Path) -> str:
     path = Path(name)
-    if path.is_file():
+    if path.is_dir():
+        raise BadScenario(str(name), None, "it is a directory")
+    if path.exists():
         try:
-            return read_scenario(path.read_text(encoding="utf-8"), str(name))
+            return path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise BadScenario(str(name), None, "it is not UTF-8 text") from None
         except OSError as error:
@@ -76,7 +82,7 @@ def load_scenario(name: str | Path) -> Scenario:
     text = house_scenarios().get(str(name))
     if text is None:
         raise NoScenario(str(name))
-    return read_scenario(text, str(name))
+    return text
 
 
 def read_scenario(text: str, source: str) -> Scenario:
@@ -97,8 +103,8 @@ def read_scenario(text: str, source: str) -> Scenario:
     except msgspec.ValidationError as error:
         place = _place_in(str(error))
         raise BadScenario(source, _line_of(text, place), _lower_first(_said(str(error), place))) from None
-    except _Broken as broken:
-        raise BadScenario(source, _line_of(text, broken.place), broken.why) from None
+    except Misfit as wrong:
+        raise BadScenario(source, _line_of(text, wrong.place), wrong.why) from None
     return scenario
 
 
@@ -147,48 +153,73 @@ def _places(text: str) -> Iterator[tuple[int, _Place]]:
 
 
 def _check(scenario: Scenario) -> None:
-    """Raises _Broken where names do not fit together."""
+    """Raises Misfit where names do not fit together."""
     if not scenario.node:
-        raise _Broken((), "a scenario has at least one [[node]]")
+        raise Misfit((), "a scenario has at least one [[node]]")
     seen: set[str] = set()
     for number, node in enumerate(scenario.node):
         if node.name in seen:
-            raise _Broken(("node", number, "name"), f"there are two nodes called {node.name}")
+            raise Misfit(("node", number, "name"), f"there are two nodes called {node.name}")
         seen.add(node.name)
+        if node.fees is not None:
+            _check_plugin(FEES, node.fees, "policy", FeePolicy, ("node", number, "fees"))
     for number, channel in enumerate(scenario.channel):
         _check_channel(channel, ("channel", number), seen)
     for number, event in enumerate(scenario.event):
         _check_event(event, ("event", number), scenario)
     for number, traffic in enumerate(scenario.traffic):
-        if not isinstance(traffic.get("model"), str):
-            raise _Broken(("traffic", number), "traffic needs a model, such as 'uniform'")
+        _check_plugin(TRAFFIC, traffic, "model", TrafficModel, ("traffic", number))
+        if not scenario.seconds:
+            why = "there is traffic, and `seconds` at the top of the file does not say how long it lasts"
+            raise Misfit(("traffic", number), why)
+
+
+def _check_plugin(group: str, table: dict[str, Any], key: str, kind: type[Any], place: _Place) -> None:
+    """Whether a table names a plug-in that there is, with options that it has."""
+    options = {name: value for name, value in table.items() if name != key}
+    if not isinstance(table.get(key), str):
+        raise Misfit(place, f"{place[-1] if key == 'policy' else place[0]} needs a {key}: {_some(group)}")
+    try:
+        plugin(group, table[key], options, kind)
+    except BadPlugin as wrong:
+        raise Misfit((*place, wrong.option or key), str(wrong)) from None
+
+
+def _some(group: str) -> str:
+    return ", ".join(names_of(group))
 
 
 def _check_channel(channel: ChannelSpec, place: _Place, names: set[str]) -> None:
     for name in channel.nodes:
         if name not in names:
-            raise _Broken((*place, "nodes"), f"there is no node called {name}")
+            raise Misfit((*place, "nodes"), f"there is no node called {name}")
     if channel.nodes[0] == channel.nodes[1]:
-        raise _Broken((*place, "nodes"), f"{channel.nodes[0]} cannot have a channel with itself")
+        raise Misfit((*place, "nodes"), f"{channel.nodes[0]} cannot have a channel with itself")
     if channel.balance_sat is not None and channel.balance_sat > channel.capacity_sat:
         why = f"a balance of {channel.balance_sat} sat is more than the channel's {channel.capacity_sat}"
-        raise _Broken((*place, "balance_sat"), why)
+        raise Misfit((*place, "balance_sat"), why)
     for name in channel.policies:
         if name not in channel.nodes:
-            raise _Broken((*place, "policies"), f"{name} is not an end of this channel")
+            raise Misfit((*place, "policies"), f"{name} is not an end of this channel")
 
 
 def _check_event(event: Event, place: _Place, scenario: Scenario) -> None:
-    for field in ("payer", "payee", "node", "peer"):
-        name = getattr(event, field, None)
-        if name is not None and name not in scenario.names:
-            raise _Broken((*place, field), f"there is no node called {name}")
+    for field in ("payer", "payee", "node", "peer", "nodes"):
+        named = getattr(event, field, None)
+        for name in named if isinstance(named, tuple) else (named,):
+            if name is not None and name not in scenario.names:
+                raise Misfit((*place, field), f"there is no node called {name}")
     if isinstance(event, Pay) and event.payer == event.payee:
-        raise _Broken((*place, "payee"), f"{event.payer} cannot pay itself")
+        raise Misfit((*place, "payee"), f"{event.payer} cannot pay itself")
     if isinstance(event, SetPolicy) and event.peer is not None:
-        pair = {event.node, event.peer}
-        if not any(set(channel.nodes) == pair for channel in scenario.channel):
-            raise _Broken((*place, "peer"), f"{event.node} has no channel with {event.peer}")
+        _check_pair((event.node, event.peer), (*place, "peer"), scenario)
+    if isinstance(event, Close):
+        _check_pair(event.nodes, (*place, "nodes"), scenario)
+
+
+def _check_pair(pair: tuple[str, str], place: _Place, scenario: Scenario) -> None:
+    if not any(set(channel.nodes) == set(pair) for channel in scenario.channel):
+        raise Misfit(place, f"{pair[0]} has no channel with {pair[1]}")
 
 
 # --- writing

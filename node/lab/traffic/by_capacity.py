@@ -14,9 +14,10 @@ class ByCapacity(TrafficModel, frozen=True, kw_only=True):
     per_second: Rate = 1.0
 
     def wishes(self, town: Town, random: Random) -> Iterator[Wish]:
-        weights = list(accumulate(town.capacity_msat[place] for place in town.people))
+        people = town.everybody()
+        weights = list(accumulate(town.capacity_msat[place] for place in people))
         for at_us in moments(self.per_second, random):
-            payer = payee = random.choices(town.people, cum_weights=weights)[0]
+            payer = payee = random.choices(people, cum_weights=weights)[0]
             while payee == payer:
-                payee = random.choices(town.people, cum_weights=weights)[0]
+                payee = random.choices(people, cum_weights=weights)[0]
             yield Wish(at_us, payer, payee, self.amount(random))

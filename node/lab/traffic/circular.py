@@ -13,7 +13,8 @@ class Circular(TrafficModel, frozen=True, kw_only=True):
     per_second: Rate = 1.0
 
     def wishes(self, town: Town, random: Random) -> Iterator[Wish]:
-        circle = random.sample(town.people, len(town.people))
+        people = town.everybody()
+        circle = random.sample(people, len(people))
         after = dict(zip(circle, circle[1:] + circle[:1], strict=True))
         for at_us in moments(self.per_second, random):
             payer = random.choice(circle)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from random import Random
 
 from node.lab.flow.engine import Wish
-from node.lab.traffic.model import Rate, Some, Town, TrafficModel, moments
+from node.lab.traffic.model import NobodyLeft, Rate, Some, Town, TrafficModel, moments
 
 
 class Merchants(TrafficModel, frozen=True, kw_only=True):
@@ -18,6 +18,8 @@ class Merchants(TrafficModel, frozen=True, kw_only=True):
         merchants = town.some(self.merchants, random)
         others = [place for place in town.people if place not in set(merchants)]
         if self.consumers is None:
+            if not others:
+                raise NobodyLeft
             small = [place for place in others if len(town.network.out[place]) <= 2]
             consumers = small or others
         else:

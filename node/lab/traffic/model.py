@@ -16,11 +16,22 @@ Spread = Annotated[float, msgspec.Meta(ge=0, le=5)]
 Some = int | list[str]
 
 
-class UnknownPerson(Exception):
+class ImpossibleTraffic(Exception):
+    """This traffic cannot be in this network."""
+
+
+class UnknownPerson(ImpossibleTraffic):
     """Traffic names a node that is not in the network."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"traffic names {name}, and there is no node of that name")
+
+
+class NobodyLeft(ImpossibleTraffic):
+    """There are fewer nodes with channels than it takes."""
+
+    def __init__(self) -> None:
+        super().__init__("traffic needs somebody who pays and somebody else who is paid, both with channels")
 
 
 class Town:
@@ -31,14 +42,27 @@ class Town:
         self.people = [place for place, out in enumerate(network.out) if out]
         self.capacity_msat = [sum(network.capacity_msat[at >> 1] for at in out) for out in network.out]
 
+    def everybody(self) -> list[int]:
+        """All who can pay and be paid.
+
+        Raises:
+            NobodyLeft: there are not two of them.
+        """
+        if len(self.people) < 2:
+            raise NobodyLeft
+        return self.people
+
     def some(self, wanted: Some, random: Random, among: Sequence[int] | None = None) -> list[int]:
         """Those who are named, or so many: the more likely, the more they have.
 
         Raises:
             UnknownPerson: a name is nobody's.
+            NobodyLeft: it would be nobody.
         """
+        people = list(self.people if among is None else among)
+        if not wanted or (isinstance(wanted, int) and (wanted < 0 or not people)):
+            raise NobodyLeft
         if isinstance(wanted, int):
-            people = list(self.people if among is None else among)
             # without replacement, each by its weight: the largest of random^(1/weight) (Efraimidis, Spirakis)
             keyed = [(random.random() ** (1 / self.capacity_msat[place]), place) for place in people]
             return sorted(place for _, place in sorted(keyed, reverse=True)[:wanted])

@@ -13,6 +13,7 @@ class Uniform(TrafficModel, frozen=True, kw_only=True):
     per_second: Rate = 1.0
 
     def wishes(self, town: Town, random: Random) -> Iterator[Wish]:
+        people = town.everybody()
         for at_us in moments(self.per_second, random):
-            payer, payee = random.sample(town.people, 2)
+            payer, payee = random.sample(people, 2)
             yield Wish(at_us, payer, payee, self.amount(random))

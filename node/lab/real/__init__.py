@@ -1,0 +1,1 @@
+"""Real fidelity: scenarios on real nodes, in virtual time."""
