@@ -9,6 +9,7 @@ from htlc.relay import Toll
 from node.cli.node_options import network_of
 from node.cli.options import BadOption, Settings
 from node.cli.places import bind_address
+from node.daemon.autoclean import USUAL_CYCLE_SECONDS, ages_in
 from node.daemon.dialing import Proxy
 from node.daemon.invoices import DEFAULT_FINAL_DELTA_BLOCKS
 from node.daemon.node import NodeConfig
@@ -61,6 +62,8 @@ def config_of(settings: Settings, directory: Path) -> NodeConfig:
         htlc_minimum_msat=Msat(settings.get("htlc-minimum-msat", 1)),
         max_accepted_htlcs=most_htlcs,
         final_delta_blocks=settings.get("cltv-final", DEFAULT_FINAL_DELTA_BLOCKS),
+        cleaning_ages_seconds=ages_in(settings.find),
+        cleaning_cycle_seconds=settings.get("autoclean-cycle", USUAL_CYCLE_SECONDS),
         proxy=_proxy(settings),
         forced_keys=_forced_keys(settings),
         sabotage=settings.find("dev-disconnect"),

@@ -82,6 +82,15 @@ def _ignored(name: str, kind: Kind) -> Option:
     return Option(name, kind, "", is_ignored=True, is_repeated=True)
 
 
+_CLEANED = {
+    "succeededforwards": "payments that were passed on",
+    "failedforwards": "those that could not be",
+    "succeededpays": "payments that we made",
+    "failedpays": "those that failed",
+    "paidinvoices": "invoices that were paid",
+    "expiredinvoices": "those that were not",
+}
+
 GROUPS: dict[str, tuple[Option, ...]] = {
     "Where and what": (
         Option("lightning-dir", FILE, f"Where the node lives. Without: {DEFAULT_DIRECTORY}.", "DIR"),
@@ -134,7 +143,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("fee-base", NUMBER, "What we ask for passing a payment on, in msat. Without: 1000.", "N"),
         Option("fee-per-satoshi", NUMBER, "And in millionths of its amount. Without: 10.", "N"),
         Option("cltv-delta", NUMBER, "And in blocks. Without: 34.", "N"),
-        Option("cltv-final", NUMBER, "How many blocks our invoices ask for. Without: 18.", "N"),
+        Option("cltv-final", NUMBER, "How many blocks our invoices ask for. Without: 30.", "N"),
         Option("funding-confirms", NUMBER, "Blocks before a channel is used. Without: 1, on mainnet 3.", "N"),
         Option("max-concurrent-htlcs", NUMBER, "How many HTLCs a peer may offer, up to 483.", "N"),
         Option("htlc-minimum-msat", AMOUNT, "The least that an HTLC may carry. Without: 1.", "MSAT"),
@@ -142,6 +151,13 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("min-capacity-sat", NUMBER, "The smallest channel to accept. Without: 10000.", "N"),
         Option("zeroconf-peer", NODE_ID, "Use its channels before a block confirms them.", "ID", True),
         Option("large-channels", FLAG, "Channels above 0.16 BTC, too. They always are possible."),
+    ),
+    "What is forgotten": (
+        Option("autoclean-cycle", NUMBER, "How often to look for it, in seconds. Without: 3600.", "N"),
+        *(
+            Option(f"autoclean-{kind}-age", NUMBER, f"Forget {what} so many seconds after their end.", "N")
+            for kind, what in _CLEANED.items()
+        ),
     ),
     "The interface over HTTP": (
         Option("clnrest-port", NUMBER, "Serve POST /v1/METHOD and /metrics to who has a rune.", "N"),

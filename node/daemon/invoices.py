@@ -1,5 +1,6 @@
 """What others may pay us for: invoices, and payments that came without one (keysend)."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ DEFAULT_EXPIRY_SECONDS = 3600
 DEFAULT_FINAL_DELTA_BLOCKS = 30
 """What we ask for beyond BOLT 11's 18: with those alone, a channel whose peer is away for one block
 while it owes us the removal of a fulfilled HTLC would have to go to chain."""
+
+
+LAPSED_SECONDS = 600
+"""So long after its end, no HTLC waits for an invoice any more, and nobody asks what became of it."""
 
 
 class InvoiceExists(Exception):
@@ -89,6 +94,9 @@ class Invoices:
         self.by_label = {row.label: row.payment_hash for row in self.rows.values() if row.label}
         self.on_settled: list[Callable[[InvoiceRow], None]] = []
         self._created = max((row.created_index for row in self.rows.values()), default=0)
+        unnamed = [row for row in self.rows.values() if not (row.label or row.is_held or row.is_paid)]
+        unnamed.sort(key=lambda row: row.created_index)
+        self._unnamed = deque([row.payment_hash for row in unnamed])
         self._paid = max((row.pay_index for row in self.rows.values()), default=0)
 
     def add(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
@@ -106,12 +114,30 @@ class Invoices:
 
     def _enter(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
         """Keep a new invoice under its number and its label."""
+        self._forget_lapsed(turn)
         self._created += 1
         numbered = msgspec.structs.replace(row, created_index=self._created)
         if row.label:
             self.by_label[row.label] = row.payment_hash
+        elif not row.is_held:
+            self._unnamed.append(row.payment_hash)
         self._put(turn, numbered)
         return numbered
+
+    def _forget_lapsed(self, turn: "Turn") -> None:
+        """Forget what the node asked for by itself and nobody paid: a seller of chunks makes thousands a day.
+
+        They are looked at in the order they were made, so each costs one look, and one with a long life
+        keeps those after it a while longer.
+        """
+        last = self._now() - LAPSED_SECONDS
+        while self._unnamed:
+            row = self.rows.get(self._unnamed[0])
+            if row is not None and not row.is_paid:
+                if row.expires_at >= last:
+                    return
+                self.delete(turn, row)
+            self._unnamed.popleft()
 
     def owed(self, payment_hash: bytes) -> Owed | None:
         """What an HTLC with this hash must bring."""

@@ -1,6 +1,6 @@
 """What passing payments on has earned us, by the pair of channels it went through."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -102,6 +102,10 @@ class Ledger:
     def _write(self) -> None:
         new, self._new = self._new, []
         self._store.put_passages([(each.created_index, each) for each in new], MOST_PASSAGES)
+
+    def forget(self, turn: "Turn", numbers: Sequence[int]) -> None:
+        """Drop passages that have ended; the sums stay."""
+        turn.write(lambda: self._store.forget_passages(numbers))
 
     def passages(self) -> list[Passage]:
         """The last passages that have ended, in that order."""

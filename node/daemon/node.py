@@ -15,6 +15,7 @@ from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.opening import MOST_HTLCS, House, Wish
 from htlc.relay import Toll
 from node.chain.interface import Chain
+from node.daemon.autoclean import USUAL_CYCLE_SECONDS, Autoclean
 from node.daemon.backup import FILE_NAME as BACKUP_NAME
 from node.daemon.backup import SCHEMA as BACKUP_SCHEMA
 from node.daemon.backup import BackupFile
@@ -116,6 +117,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     htlc_minimum_msat: Msat = Msat(1)
     max_accepted_htlcs: int = MOST_HTLCS
     final_delta_blocks: int = DEFAULT_FINAL_DELTA_BLOCKS
+    cleaning_ages_seconds: dict[str, int] = {}  # by kind, what is forgotten so long after its end
+    cleaning_cycle_seconds: int = USUAL_CYCLE_SECONDS
     proxy: Proxy | None = None
     forced_keys: ForcedKeys = ForcedKeys()
     sabotage: Path | None = None  # what a test of the protocol does to connections
@@ -164,6 +167,7 @@ class Node:
             zeroconf_peers=config.zeroconf_peers,
         )
         self.switch = Switch(self.store, self.signer, self.wallet, house, config.toll, now)
+        self.autoclean = Autoclean(self.switch, config.cleaning_ages_seconds, config.cleaning_cycle_seconds)
         self.watcher = Watcher(self.switch, chain)
         self.alias = config.alias or f"rill-{self.node_id.hex()[:12]}"
         self.gossiper = Gossiper(self.switch, chain, self.alias, config.gossip_flush_seconds, now)
@@ -211,6 +215,7 @@ class Node:
                 nursery.start_soon(self.restorer.run)
                 nursery.start_soon(self.storer.run)
                 nursery.start_soon(self.switch.gathering.run)
+                nursery.start_soon(self.autoclean.run)
                 for client in self.tower_clients:
                     nursery.start_soon(client.run)
                 nursery.start_soon(trio.serve_listeners, self._serve, listeners)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import msgspec
 import trio
 
-from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed, Kind
+from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed, Kind, Text
 
 log = logging.getLogger("rill.rpc")
 
@@ -141,7 +141,7 @@ class Command:
     def usage(self) -> str:
         """The name and its parameters, the optional ones in brackets."""
         shown = [name if name in self._required else f"[{name}]" for name in self.kinds]
-        return " ".join((self.name, *shown))
+        return " ".join((self.name.replace("_", "-"), *shown))
 
     @property
     def purpose(self) -> str:
@@ -194,6 +194,7 @@ class Commands:
         """The public coroutine methods of these objects are the commands, or what a `Room` says."""
         found = [each if isinstance(each, Room) else _room_of(each) for each in rooms]
         self._rooms = {name: room for room in found for name in room.names}
+        self._rooms["check"] = Room(("check",), self._here)
         self._known: dict[str, Command] = {}
         self._entering = trio.Lock()
 
@@ -250,6 +251,7 @@ class Commands:
             CommandFailed: it refuses.
         """
         if method == "check":
+            # its other parameters are those of another command
             return await self._check(params)
         try:
             command = await self.find(method)
@@ -259,6 +261,13 @@ class Commands:
         except Exception as error:
             log.exception("a command failed in a way that nobody foresaw", extra={"command": method})
             raise CommandFailed(INTERNAL_ERROR, f"internal error: {error!r}") from None
+
+    async def _here(self) -> object:
+        return self
+
+    async def check(self, command_to_check: Text) -> dict[str, str]:
+        """Whether a command would take the parameters that follow its name; nothing is done."""
+        return await self._check([command_to_check])
 
     async def _check(self, given: list[Any] | dict[str, Any] | None) -> dict[str, str]:
         """Whether a command would take these parameters, the first of which names it."""

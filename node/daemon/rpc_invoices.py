@@ -8,6 +8,7 @@ import msgspec
 import trio
 
 from htlc.channel import Channel
+from htlc.deadlines import CLAIM_BLOCKS
 from htlc.limits import receivable_msat
 from node.daemon.gathering import UNWANTED
 from node.daemon.hints import route_hints
@@ -81,7 +82,7 @@ class InvoiceCommands:
             description,
             node.switch.now(),
             expiry,
-            node.config.final_delta_blocks if cltv is None else cltv,
+            _final_delta(node, cltv),
         )
         hints = route_hints(node.switch, node.graph, amount_msat, _wanted_channels(exposeprivatechannels))
         if exposeprivatechannels not in (None, False, "false") and not hints:
@@ -230,7 +231,7 @@ class InvoiceCommands:
             description=description,
             created_at=int(node.switch.now()),
             expiry_seconds=expiry,
-            min_final_cltv_expiry_delta=node.config.final_delta_blocks if cltv is None else cltv,
+            min_final_cltv_expiry_delta=_final_delta(node, cltv),
             route_hints=route_hints(node.switch, node.graph, amount),
             is_held=True,
         )
@@ -273,6 +274,16 @@ class InvoiceCommands:
         if row is None or not row.is_held:
             raise CommandFailed(UNSPECIFIED, "invoice not found")
         return row
+
+
+def _final_delta(node: Node, cltv: int | None) -> int:
+    """How many blocks an invoice asks for: what it takes to claim an HTLC on the chain, or more."""
+    usual = node.config.final_delta_blocks
+    least = min(CLAIM_BLOCKS, usual)
+    if cltv is not None and cltv < least:
+        why = f"cltv: should be {least} or more, to be claimed on the chain: invalid token '{cltv}'"
+        raise CommandFailed(INVALID_PARAMETERS, why)
+    return usual if cltv is None else cltv
 
 
 def _wanted_channels(given: Any) -> bool | Sequence[int] | None:

@@ -25,6 +25,7 @@ ROOMS = {
     "node.daemon.rpc_datastore:DatastoreCommands": "datastore listdatastore deldatastore",
     "node.daemon.rpc_backup:BackupCommands": "staticbackup getemergencyrecoverdata recoverchannel"
     " emergencyrecover",
+    "node.daemon.rpc_autoclean:AutocleanCommands": "autoclean_once autoclean_status",
 }
 OF_THE_IDENTITY = {
     "node.daemon.rpc_talk:TalkCommands": "ping waitblockheight signmessage checkmessage listconfigs"

@@ -33,7 +33,7 @@ class TollCommands:
         htlcmin: AmountMsat | None = None,
         htlcmax: AmountMsat | None = None,
         enforcedelay: Integer = ENFORCE_DELAY_SECONDS,
-        ignorefeelimits: Boolean = False,
+        ignorefeelimits: Boolean | None = None,
     ) -> dict[str, Any]:
         """Set what a channel asks for, by its id or its peer's; or `all` channels."""
         node = self._node
@@ -46,18 +46,15 @@ class TollCommands:
             "htlc_maximum_msat": htlcmax,
         }
         given = {name: value for name, value in wish.items() if value is not None}
-        if not given:
-            usual = node.switch.default_toll
-            given = {name: getattr(usual, name) for name in ("fee_base_msat", "fee_proportional_millionths")}
         for channel in channels:
             toll = msgspec.structs.replace(node.switch.toll_of(channel), **given)
             await node.switch.set_toll(channel.id, toll, enforcedelay)
             node.gossiper.tell_toll(channel.id)
-        return {"channels": [self._view(channel, htlcmin, htlcmax, ignorefeelimits) for channel in channels]}
+            if ignorefeelimits is not None:
+                await node.switch.set_lenient(channel.id, is_lenient=ignorefeelimits)
+        return {"channels": [self._view(channel, htlcmin, htlcmax) for channel in channels]}
 
-    def _view(
-        self, channel: Channel, htlcmin: Msat | None, htlcmax: Msat | None, ignorefeelimits: bool
-    ) -> dict[str, Any]:
+    def _view(self, channel: Channel, htlcmin: Msat | None, htlcmax: Msat | None) -> dict[str, Any]:
         toll, theirs = self._node.switch.toll_of(channel), channel.charter.terms.remote
         most_msat = Msat(min(msat(channel.charter.funding_sat), theirs.max_htlc_value_in_flight_msat))
         view: dict[str, Any] = {
@@ -65,7 +62,7 @@ class TollCommands:
             "channel_id": channel.id.hex(),
             "fee_base_msat": toll.fee_base_msat,
             "fee_proportional_millionths": toll.fee_proportional_millionths,
-            "ignore_fee_limits": ignorefeelimits,
+            "ignore_fee_limits": channel.id in self._node.switch.lenient,
             "minimum_htlc_out_msat": max(toll.htlc_minimum_msat, theirs.htlc_minimum_msat),
             "maximum_htlc_out_msat": min(toll.htlc_maximum_msat or most_msat, most_msat),
         }

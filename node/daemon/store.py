@@ -32,6 +32,7 @@ create table if not exists invoices(payment_hash blob primary key, value blob no
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists attempts(id integer primary key, value blob not null);
 create table if not exists tolls(channel_id blob primary key, value blob not null) without rowid;
+create table if not exists lenient(key blob primary key) without rowid;
 create table if not exists onions(cltv_expiry integer, digest blob, primary key(cltv_expiry, digest))
     without rowid;
 create index if not exists onions_by_digest on onions(digest);
@@ -208,6 +209,16 @@ class Store(Database):
         """Write a row of one of the tables that hold a value for each key."""
         self.db.execute(f"insert or replace into {table} values(?, ?)", (key, _encode(value)))
 
+    def put_key(self, table: str, key: bytes) -> None:
+        """Enter a key into a table that says which there are."""
+        self.db.execute(f"insert or replace into {table} values(?)", (key,))
+
+    def drop_key(self, table: str, key: bytes) -> None:
+        self.db.execute(f"delete from {table} where key = ?", (key,))
+
+    def keys(self, table: str) -> set[bytes]:
+        return {key for (key,) in self.db.execute(f"select key from {table}")}
+
     def last_passage(self) -> int:
         """The number of the last passage that was kept; 0 if there is none."""
         [(number,)] = self.db.execute("select coalesce(max(id), 0) from passages")
@@ -217,6 +228,9 @@ class Store(Database):
         """Keep these, and no more than so many altogether."""
         self.db.executemany("insert into passages values(?, ?)", [(i, _encode(row)) for i, row in rows])
         self.db.execute("delete from passages where id <= ?", (rows[-1][0] - most,))
+
+    def forget_passages(self, numbers: Iterable[int]) -> None:
+        self.db.executemany("delete from passages where id = ?", [(each,) for each in numbers])
 
     def attempt(self, attempt_id: int) -> bytes | None:
         """The encoded value of one attempt."""

@@ -59,6 +59,7 @@ MOST_WAITING_EVENTS = 10_000
 # what a neighbour just sent takes three rounds of the scheduler to get here: its writer, our reader, we
 GATHERING_ROUNDS = 4
 ALL_CHANNELS = bytes(32)
+ANY_FEERATE_PER_KW = (1 << 32) - 1
 _ENDED = (Phase.BEHIND, Phase.FAILED, Phase.CLOSED)
 
 
@@ -84,6 +85,7 @@ class Switch:
         self.default_toll = toll
         rows = store.items("tolls")
         self.tolls: dict[bytes, Toll] = {key: msgspec.msgpack.decode(raw, type=Toll) for key, raw in rows}
+        self.lenient = store.keys("lenient")  # channels whose feerate may be any
         self._former_tolls: dict[bytes, tuple[Toll, float]] = {}  # and until when they are enough
         self.channels: dict[bytes, Channel] = {channel.id: channel for channel in store.channels()}
         # by its place in the chain, and by our alias
@@ -279,7 +281,7 @@ class Switch:
             case Shutdown() | ClosingSigned() | ClosingComplete() | ClosingSig():
                 self.closings.receive(turn, peer, channel, message)
             case _:
-                turn.take(steps.receive(channel, message, secrets, self.climate))
+                turn.take(steps.receive(channel, message, secrets, self._climate_of(channel)))
 
     def _take_up(self, turn: Turn, channel: Channel, message: ChannelReestablish) -> None:
         if channel.phase not in _ENDED:
@@ -314,9 +316,10 @@ class Switch:
 
     # --- what turns ask
 
-    @property
-    def climate(self) -> Climate:
-        """What the world outside says now."""
+    def _climate_of(self, channel: Channel) -> Climate:
+        """What the world outside says now, or our user in its place."""
+        if channel.id in self.lenient:
+            return Climate(self.height, 0, ANY_FEERATE_PER_KW)
         return Climate(self.height, self.house.lowest_feerate_per_kw, self.house.highest_feerate_per_kw)
 
     def may_offer(self, channel: Channel) -> bool:
@@ -392,6 +395,19 @@ class Switch:
             self.tolls[channel_id] = toll
             self._former_tolls[channel_id] = before, self.now() + grace_seconds
             turn.write(lambda: self.store.put_value("tolls", channel_id, toll))
+
+        await self.ask(act)
+
+    async def set_lenient(self, channel_id: bytes, *, is_lenient: bool) -> None:
+        """Let the peer ask for whatever feerate it likes, as the opener of the channel, or no longer."""
+
+        def act(turn: Turn) -> None:
+            if is_lenient:
+                self.lenient.add(channel_id)
+                turn.write(lambda: self.store.put_key("lenient", channel_id))
+            else:
+                self.lenient.discard(channel_id)
+                turn.write(lambda: self.store.drop_key("lenient", channel_id))
 
         await self.ask(act)
 

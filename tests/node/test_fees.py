@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from htlc.channel import Phase
 from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from node.daemon.fees import MOST_WITH_ANCHORS_PER_KW, is_off
 from tests.bolt import bolt
-from tests.node.line import Network, line
+from tests.node.line import Network, line, until
+from tests.node.rpc_stage import Client
 
 
 async def _both_have(net: Network, feerate_per_kw: int) -> None:
@@ -38,6 +40,32 @@ async def test_a_dearer_chain_raises_the_feerate_on_both_sides(
         await _both_have(net, 500)
         await net.wait_for_quiet()
         net.check_conserved()
+
+
+@bolt("update_fee.1")
+@pytest.mark.parametrize("is_lenient", [True, False])
+async def test_an_unreasonable_feerate_costs_the_channel_unless_our_user_says_otherwise(
+    tmp_path: Path, is_lenient: bool
+) -> None:
+    async with line(tmp_path, "alice bob", channel_type=STATIC_REMOTEKEY_TYPE) as net:
+        bob = Client(net["bob"])
+        if is_lenient:
+            [shown] = (await bob.call("setchannel", id="all", ignorefeelimits=True))["channels"]
+            assert shown["ignore_fee_limits"] is True
+            # it is kept, and what else is set later leaves it
+            await net.stop("bob")
+            await net.start("bob")
+            await net.connect("alice", "bob")
+            bob = Client(net["bob"])
+            [shown] = (await bob.call("setchannel", id="all", feebase=7))["channels"]
+            assert shown["ignore_fee_limits"] is True
+            await until(lambda: all(net[name].switch.live for name in ("alice", "bob")))
+        net.chain.feerate_now_per_kw = 110_000
+        await net.mine()
+        if is_lenient:
+            await _both_have(net, 110_000)
+        else:
+            await net["bob"].wait_for_channels(lambda all: all[0].phase is Phase.FAILED)
 
 
 def test_small_changes_are_not_worth_a_message() -> None:

@@ -179,6 +179,11 @@ async def test_check_and_help_know_every_command(tmp_path: Path) -> None:
         assert alone["command"].startswith("pay bolt11 [amount_msat]")
         assert await client.call("check", command_to_check="newaddr") == {"command_to_check": "newaddr"}
         assert await client.code("check", {"command_to_check": "pay"}) == -32602
+        [alone] = (await client.call("help", command="check"))["help"]
+        assert alone in shown
+        assert alone["command"] == "check command_to_check"
+        checked = await client.reply("check", ["check", "newaddr"])
+        assert checked["result"] == {"command_to_check": "check"}
 
 
 # --- replies

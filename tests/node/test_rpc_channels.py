@@ -39,6 +39,26 @@ async def test_a_new_toll_is_told_asked_and_kept(tmp_path: Path) -> None:
         assert kept["fee_base_msat"] == 5000
 
 
+async def test_what_is_not_said_of_a_toll_stays(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob") as net:
+        bob = Client(net["bob"])
+        wish = {"feebase": 7, "feeppm": 8, "htlcmin": 9, "htlcmax": 10_000}
+        [before] = (await bob.call("setchannel", id="all", **wish))["channels"]
+        assert list(wish.values()) == [
+            before[name]
+            for name in (
+                "fee_base_msat",
+                "fee_proportional_millionths",
+                "minimum_htlc_out_msat",
+                "maximum_htlc_out_msat",
+            )
+        ]
+        [after] = (await bob.call("setchannel", id="all"))["channels"]
+        assert after == before
+        [after] = (await bob.call("setchannel", id="all", feeppm=0))["channels"]
+        assert after == {**before, "fee_proportional_millionths": 0}
+
+
 async def test_a_lower_toll_is_enough_for_a_while(tmp_path: Path) -> None:
     """Senders have not heard of the higher one yet."""
     async with line(tmp_path, "alice bob carol") as net:
