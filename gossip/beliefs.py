@@ -25,6 +25,7 @@ Nothing here needs numpy: a payment over one way in a small network does without
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from math import log
 
 import msgspec
@@ -35,6 +36,8 @@ from wire.units import msat
 HALF_LIFE_SECONDS = 6 * 3600.0
 MOST_CHANNELS = 5000
 MOST_DOUBT = 1e6
+# where one way is this likely to work, parts would cost more than they help
+SURE_ENOUGH = 0.95
 
 
 class Belief(msgspec.Struct, frozen=True, gc=False):
@@ -171,12 +174,21 @@ class Doubts:
     """What the doubt in each channel adds to the price of one payment, in msat.
 
     The price of a channel is the doubt that it carries the payment's amount, as in
-    `gossip.splitting.single`; whether it can carry the HTLC at all is asked with the HTLC's own amount.
+    `gossip.splitting.single`; whether it can carry the HTLC at all is asked with the HTLC's own
+    amount, of which no directed channel carries more than `room_msat`, by its number.
     """
 
-    def __init__(self, graph: Graph, beliefs: Beliefs, amount_msat: int, seconds: float) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        beliefs: Beliefs,
+        amount_msat: int,
+        seconds: float,
+        room_msat: Mapping[int, int] | None = None,
+    ) -> None:
         self._graph, self._beliefs, self._seconds = graph, beliefs, seconds
         self._amount_msat, self._worth_msat = amount_msat, worth_of_doubt_msat(amount_msat)
+        self._room_msat = room_msat or {}
 
     def price_msat(self, number: int, carried_msat: int) -> int | None:
         """What a directed channel costs beside its fees; None if it cannot carry an HTLC of this size."""
@@ -199,4 +211,6 @@ class Doubts:
 
     def _bounds(self, number: int) -> tuple[int, int]:
         capacity_sat = self._graph.channels[directed_parts(number)[0]].capacity_sat
-        return self._beliefs.bounds(number, msat(capacity_sat), self._seconds)
+        least, most = self._beliefs.bounds(number, msat(capacity_sat), self._seconds)
+        most = min(most, self._room_msat.get(number, most))
+        return min(least, most), most

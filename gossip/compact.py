@@ -137,6 +137,8 @@ class CompactGraph:
 
     def edges(self, numbers: Sequence[int]) -> list[int]:
         """The edges with these directed numbers (`gossip.graph.directed`); -1 where there is no policy."""
+        if not len(self):
+            return [-1] * len(numbers)
         wanted = np.array(numbers, np.int64)
         at = np.minimum(np.searchsorted(self._numbers, wanted), len(self) - 1)
         found: list[int] = np.where(self._numbers[at] == wanted, self._by_number[at], -1).tolist()

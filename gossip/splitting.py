@@ -18,13 +18,13 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from gossip.asked import MOST_PARTS
+from gossip.beliefs import SURE_ENOUGH, worth_of_doubt_msat
 from gossip.compact import Bools, CompactGraph, Ints
 from gossip.graph import MILLION
 from gossip.liquidity import Liquidity
 from gossip.routes import HOP_PRICE_MSAT
 from gossip.search import NO_LIMITS, RISK_MILLIONTHS, Limits, Search, Way, exact, potentials
-
-MOST_PARTS = 16
 
 # the finer ones where the others find no room
 _UNITS, _FINE_UNITS = 20, 80
@@ -33,8 +33,6 @@ _LEAST_UNIT_MSAT = 10_000
 _RANKS = 32
 _FAR = 1 << 60
 _MOST_COST = 1 << 45
-# where one way is this likely to work, parts would cost more than they help
-_SURE_ENOUGH = 0.95
 # a unit leaves room for the fees of the hops behind it
 _FEES_AT_MOST = 0.01
 
@@ -42,8 +40,7 @@ _FEES_AT_MOST = 0.01
 class Terms(msgspec.Struct, frozen=True, gc=False):
     """What a payer thinks of doubt, and how far a payment may be cut up.
 
-    `doubt_msat` is what -ln(chance) = 1 is worth: about what one would pay in fees for two
-    attempts in three not to fail. Without it, a thousandth of the payment.
+    `doubt_msat` is what -ln(chance) = 1 is worth; without it, `worth_of_doubt_msat`.
     """
 
     doubt_msat: int | None = None
@@ -52,7 +49,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
 
     def doubt_of(self, amount_msat: int) -> int:
         """The worth of doubt in a payment of this size."""
-        return max(1000, amount_msat // 1000) if self.doubt_msat is None else self.doubt_msat
+        return worth_of_doubt_msat(amount_msat) if self.doubt_msat is None else self.doubt_msat
 
 
 DEFAULT_TERMS = Terms()
@@ -98,7 +95,7 @@ def split(
     `terms.limits`, whose fee budget is for all of them.
     """
     whole = single(graph, liquidity, source, target, amount_msat, terms)
-    if terms.most_parts <= 1 or (whole is not None and chance(liquidity, whole) >= _SURE_ENOUGH):
+    if terms.most_parts <= 1 or (whole is not None and chance(liquidity, whole) >= SURE_ENOUGH):
         return () if whole is None else (whole,)
     for units in (_UNITS, _FINE_UNITS):
         flow = Flow(graph, liquidity, source, target, amount_msat, terms, units)

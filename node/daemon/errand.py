@@ -2,27 +2,28 @@
 
 Everything learned here ends with the payment. A channel_update inside a failure may be a lie told
 to us alone, to recognise us by what we do with it, so it changes this payment's routes and
-nothing that anybody else can see (failures.2).
+nothing that anybody else can see (failures.2). What later payments may know is in `lessons`.
 """
+
+from collections import Counter
 
 import msgspec
 import trio
 
 from gossip.errors import BadGossip
-from gossip.graph import Graph, Policy, directed
+from gossip.graph import Graph, Policy, directed, directed_parts
 from gossip.no_route import NoRoute
 from gossip.private import Hint, private_view
 from gossip.routes import Hop, Route
 from gossip.validation import DIRECTION, check_channel_update, policy_of
 from node.daemon.blinded_ways import Blinded
 from node.daemon.payments import Attempt
-from node.daemon.splitting import Burden
 from onion.failures import Failure, FailureCode
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import Point
 from wire.messages.catalogue import decode_as
 from wire.messages.gossip import ChannelUpdate
-from wire.units import msat
+from wire.units import MAX_MSAT, msat
 
 _TYPE = b"\x01\x02"  # channel_update; some nodes leave it out
 _WRONG_HTLC = (FailureCode.final_incorrect_cltv_expiry, FailureCode.final_incorrect_htlc_amount)
@@ -44,18 +45,17 @@ class Errand:
         self.hints, self._blinded = hints, blinded
         self.policies: dict[int, Policy] = {}  # by the number of the directed channel
         self.nodes: set[Point] = set()  # to go round
-        self._ceilings: dict[tuple[int, int], int] = {}  # what a channel could not carry for us
+        self._ceilings: dict[int, int] = {}  # what a directed channel could not carry for us
 
     # --- what is on its way
 
     @property
-    def carried_msat(self) -> dict[tuple[int, int], int]:
-        """What the payee shall get over each directed channel, of all that is on its way."""
-        carried: dict[tuple[int, int], int] = {}
+    def carried_msat(self) -> Counter[int]:
+        """What is on its way over each directed channel, by its number."""
+        carried: Counter[int] = Counter()
         for _, route in self.flying.values():
             for hop in route.hops:
-                key = hop.short_channel_id, hop.direction
-                carried[key] = carried.get(key, 0) + route.amount_msat
+                carried[_number(hop)] += hop.amount_msat
         return carried
 
     @property
@@ -91,31 +91,27 @@ class Errand:
         """The graph as this payment sees it."""
         return private_view(graph, self.hints, self.policies)
 
-    def excluded(self, graph: Graph, amount_msat: int, burden: Burden) -> set[tuple[int, int]]:
-        """Directed channels that will not carry this much more."""
-        carried = self.carried_msat
-        for key, more_msat in burden.carried_msat.items():
-            carried[key] = carried.get(key, 0) + more_msat
-        found = {
-            key for key, ceiling in self._ceilings.items() if carried.get(key, 0) + amount_msat >= ceiling
-        }
-        for key, msat_on_it in carried.items():
-            channel = graph.channels.get(key[0])
-            if channel is not None and msat_on_it + amount_msat > msat(channel.capacity_sat):
-                found.add(key)
-        return found
+    def room_msat(self, graph: Graph) -> dict[int, int]:
+        """What directed channels may carry on top of what they carry, where this payment knows."""
+        carried, room = self.carried_msat, dict[int, int]()
+        for number in {*carried, *self._ceilings}:
+            channel = graph.channels.get(directed_parts(number)[0])
+            most_msat = MAX_MSAT if channel is None else int(msat(channel.capacity_sat))
+            if number in self._ceilings:
+                most_msat = min(most_msat, self._ceilings[number] - 1)
+            room[number] = max(0, most_msat - carried[number])
+        return room
 
     # --- what is learned
 
     def cap(self, hop: Hop, amount_msat: int) -> None:
         """This hop's channel did not carry so much on top of what it carries."""
-        key = hop.short_channel_id, hop.direction
-        ceiling = amount_msat + self.carried_msat.get(key, 0)
-        self._ceilings[key] = min(ceiling, self._ceilings.get(key, ceiling))
+        ceiling = amount_msat + self.carried_msat[_number(hop)]
+        self._ceilings[_number(hop)] = min(ceiling, self._ceilings.get(_number(hop), ceiling))
 
     def avoid(self, hop: Hop) -> None:
         """Do not use this hop's channel."""
-        self._ceilings[hop.short_channel_id, hop.direction] = 0
+        self._ceilings[_number(hop)] = 0
 
     def learn(self, attempt: Attempt, route: Route, graph: Graph, now_seconds: int) -> None:
         """Avoid what failed, or find that nothing helps."""
@@ -167,7 +163,7 @@ class Errand:
     def _corrects(self, failure: Failure, hop: Hop, graph: Graph, now_seconds: int) -> bool:
         """Whether the failure brings other terms for the hop's channel than we knew; they count now."""
         policy = _policy_in(failure, hop, graph, now_seconds)
-        number = directed(hop.short_channel_id, hop.direction)
+        number = _number(hop)
         known = self.policies.get(number) or graph.policies.get(number)
         if policy is None or known is None or policy.timestamp < known.timestamp:
             return False
@@ -175,6 +171,10 @@ class Errand:
         if is_new:
             self.policies[number] = policy
         return is_new and not policy.is_disabled
+
+
+def _number(hop: Hop) -> int:
+    return directed(hop.short_channel_id, hop.direction)
 
 
 def _terms(policy: Policy) -> Policy:

@@ -1,9 +1,9 @@
 """Paying: find routes, offer their first HTLCs, learn from what comes back, try again (BOLT 4, 7).
 
-A payment that its payee takes in parts may be under way over several routes at once. Each part that
-fails is replaced on its own; no attempt is repeated that has failed, unless something is known that
-was not known then. A payment ends with the preimage, or with the reason of its last failure once
-nothing of it is on its way any more.
+A payment that its payee takes in parts may be under way over several routes at once. What fails is
+planned anew beside what is still on its way; no attempt is repeated that has failed, unless
+something is known that was not known then. A payment ends with the preimage, or with the reason of
+its last failure once nothing of it is on its way any more.
 """
 
 import secrets
@@ -11,18 +11,21 @@ from collections.abc import Callable
 
 import msgspec
 
+from gossip.asked import MOST_PARTS, Asked
+from gossip.beliefs import Beliefs
 from gossip.graph import Graph
 from gossip.no_route import NoRoute
 from gossip.private import Hint
-from gossip.routes import MAX_CLTV_BLOCKS, Hop, Route, find_route
+from gossip.routes import MAX_CLTV_BLOCKS, Hop, Route
 from htlc import steps
 from htlc.errors import ChannelError, NotUsable
 from htlc.ladder import Paid
 from htlc.limits import spendable_msat
 from node.daemon.blinded_ways import Blinded
 from node.daemon.errand import Errand
+from node.daemon.lessons import Lessons
 from node.daemon.payments import Attempt, AttemptRow, Note, PaymentRow
-from node.daemon.splitting import MOST_PARTS, Burden, split
+from node.daemon.planning import Planner
 from node.daemon.switch import Switch
 from node.daemon.turn import Turn
 from onion.payload import HopPayload, encode_payload
@@ -91,6 +94,9 @@ class Payer:
 
     def __init__(self, switch: Switch, graph: Graph, now: Callable[[], float]) -> None:
         self._switch, self._graph, self._now = switch, graph, now
+        self.beliefs = Beliefs()
+        self.planner = Planner(now)
+        self._lessons = Lessons(self.beliefs, graph, now)
 
     def spendable(self) -> dict[int, Msat]:
         """What each of our own channels can send at once, by short_channel_id."""
@@ -142,7 +148,7 @@ class Payer:
         """Offer what would make the payment whole, all of it in one turn."""
         missing_msat = Msat(wanted.amount_msat - errand.promised_msat)
         try:
-            routes = self._routes(wanted, errand, missing_msat)
+            routes = await self._routes(wanted, errand, missing_msat)
         except NoRoute as none:
             errand.why, errand.is_hopeless, errand.no_route = errand.why or str(none), True, none
             return
@@ -162,7 +168,7 @@ class Payer:
                 errand.why = str(result)
                 errand.cap(route.hops[0], route.amount_msat)
 
-    def _routes(self, wanted: Wanted, errand: Errand, amount_msat: Msat) -> list[Route]:
+    async def _routes(self, wanted: Wanted, errand: Errand, amount_msat: Msat) -> tuple[Route, ...]:
         """Routes for an amount as the errand now sees the network.
 
         Raises:
@@ -170,27 +176,21 @@ class Payer:
         """
         if errand.made >= (MOST_ATTEMPTS_IN_PARTS if wanted.may_split else MOST_ATTEMPTS):
             raise TriedOften(errand.made)
-        graph, spendable = errand.view(self._graph), self.spendable()
-
-        def find(piece_msat: Msat, burden: Burden) -> Route:
-            left_msat = None
-            if wanted.max_fee_msat is not None:
-                left_msat = wanted.max_fee_msat - errand.fees_msat - burden.fees_msat
-            return find_route(
-                graph,
-                self._switch.signer.node_id,
-                wanted.target,
-                piece_msat,
-                wanted.final_cltv_expiry_delta + wanted.margin_blocks,
-                max_fee_msat=left_msat,
-                max_cltv=wanted.max_cltv_blocks,
-                excluded=errand.excluded(graph, piece_msat, burden) | wanted.excluded,
-                excluded_nodes=errand.nodes | wanted.excluded_nodes,
-                local_limits={scid: most - burden.sent_msat.get(scid, 0) for scid, most in spendable.items()},
-            )
-
-        most_parts = MOST_PARTS - len(errand.flying) if wanted.may_split else 1
-        return split(find, amount_msat, most_parts)
+        graph, budget_msat = errand.view(self._graph), wanted.max_fee_msat
+        asked = Asked(
+            self._switch.signer.node_id,
+            wanted.target,
+            amount_msat,
+            wanted.final_cltv_expiry_delta + wanted.margin_blocks,
+            own_msat=self.spendable(),
+            max_fee_msat=None if budget_msat is None else budget_msat - errand.fees_msat,
+            max_cltv_blocks=wanted.max_cltv_blocks,
+            excluded=wanted.excluded,
+            excluded_nodes=wanted.excluded_nodes | errand.nodes,
+            room_msat=errand.room_msat(graph),
+            most_parts=MOST_PARTS - len(errand.flying) if wanted.may_split else 1,
+        )
+        return await self.planner.routes(graph, asked, self.beliefs)
 
     def offering(
         self, wanted: Wanted, errand: Errand, route: Route, part_id: int = 0
@@ -212,13 +212,16 @@ class Payer:
             part_id=part_id,
         )
 
-        return self.offering_onion(row, first, onion, errand)
+        return self.offering_onion(row, first, onion, errand, route)
 
     def offering_onion(
-        self, row: AttemptRow, first: Hop, onion: Onion, errand: Errand
+        self, row: AttemptRow, first: Hop, onion: Onion, errand: Errand, route: Route | None = None
     ) -> Callable[[Turn], Attempt]:
-        """What a turn does to offer the first HTLC of an onion; it raises what `steps.offer` raises."""
-        switch = self._switch
+        """What a turn does to offer the first HTLC of an onion; it raises what `steps.offer` raises.
+
+        What becomes of it is a lesson if its route is known.
+        """
+        switch, lessons = self._switch, self._lessons
 
         def act(turn: Turn) -> Attempt:
             channel = turn.channel(switch.by_scid.get(first.short_channel_id, b""))
@@ -237,7 +240,16 @@ class Payer:
             )
             turn.take(step)
             turn.saved[channel.id] = None
-            return switch.payments.start(turn, row, onion.shared_secrets, errand.tell)
+            if route is None:
+                return switch.payments.start(turn, row, onion.shared_secrets, errand.tell)
+
+            def tell() -> None:
+                lessons.end(route, attempt)
+                errand.tell()
+
+            turn.then(lambda: lessons.begin(route))
+            attempt = switch.payments.start(turn, row, onion.shared_secrets, tell)
+            return attempt
 
         return act
 

@@ -1,8 +1,10 @@
 """Commands that look for routes, and send nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from gossip.asked import MOST_PARTS, Asked
+from gossip.beliefs import Beliefs
 from gossip.graph import Graph
 from gossip.no_route import AmountTooLarge, CltvTooFar, FeeTooHigh, NoOutgoingCapacity, NoRoute
 from gossip.routes import MAX_CLTV_BLOCKS, Route, find_route
@@ -16,10 +18,9 @@ from node.daemon.rpc_parameters import (
     NodeId,
     Number,
 )
-from node.daemon.splitting import MOST_PARTS
 from wire import scid
 from wire.crypto.secp256k1 import Point
-from wire.units import Msat, msat
+from wire.units import msat
 
 NO_ROUTE = 205
 TOO_EXPENSIVE = 206
@@ -28,7 +29,8 @@ NO_CAPACITY = 220
 
 GETROUTE_FINAL_BLOCKS = 9
 MILLION = 1_000_000
-KNOWN_LAYERS = {"auto.localchans", "auto.sourcefree", "auto.no_mpp_support"}
+# what payments have taught is in the layer that Core Lightning gives the same name
+KNOWN_LAYERS = {"auto.localchans", "auto.sourcefree", "auto.no_mpp_support", "xpay"}
 
 
 class RouteCommands:
@@ -78,26 +80,27 @@ class RouteCommands:
         maxdelay: Integer = MAX_CLTV_BLOCKS,
         maxparts: Integer = MOST_PARTS,
     ) -> dict[str, Any]:
-        """Routes that together bring an amount, as the graph has them; nothing is sent."""
+        """Routes that together bring an amount, as a payment would take them; nothing is sent."""
         for layer in map(str, layers):
             if layer not in KNOWN_LAYERS:
                 raise CommandFailed(INVALID_PARAMETERS, f"layers: unknown layer '{layer}'")
-        graph, whole_msat = self._node.graph, Msat(max(1, amount_msat))
-        limits = self._node.payer.spendable() if "auto.localchans" in layers else None
-        most_parts = 1 if "auto.no_mpp_support" in layers else min(maxparts, MOST_PARTS)
-        ends, most_blocks = (source, destination), min(maxdelay, MAX_CLTV_BLOCKS)
-        bounds: dict[str, Any] = {
-            "max_fee_msat": maxfee_msat,
-            "max_cltv": most_blocks,
-            "local_limits": limits,
-        }
+        asked = Asked(
+            source,
+            destination,
+            max(1, amount_msat),
+            final_cltv,
+            own_msat=self._node.payer.spendable() if "auto.localchans" in layers else None,
+            max_fee_msat=maxfee_msat,
+            max_cltv_blocks=min(maxdelay, MAX_CLTV_BLOCKS),
+            most_parts=1 if "auto.no_mpp_support" in layers else min(maxparts, MOST_PARTS),
+        )
+        payer = self._node.payer
+        beliefs = payer.beliefs if "xpay" in layers else Beliefs()
         try:
-            routes: tuple[Route, ...] = (find_route(graph, *ends, whole_msat, final_cltv, **bounds),)
+            routes = await payer.planner.routes(self._node.graph, asked, beliefs)
         except NoRoute as none:
-            routes = _in_parts(graph, ends, whole_msat, final_cltv, most_parts, bounds)
-            if not routes:
-                raise CommandFailed(_code(none), f"We could not find a usable set of paths: {none}") from None
-        chances = [_chance(graph, route) for route in routes]
+            raise CommandFailed(_code(none), f"We could not find a usable set of paths: {none}") from None
+        chances = [_chance(self._node.graph, route) for route in routes]
         together = 1.0
         for chance in chances:
             together *= chance
@@ -107,22 +110,6 @@ class RouteCommands:
                 _route_view(source, route, chance) for route, chance in zip(routes, chances, strict=True)
             ],
         }
-
-
-def _in_parts(
-    graph: Graph,
-    ends: tuple[Point, Point],
-    amount_msat: Msat,
-    final_cltv: int,
-    most_parts: int,
-    bounds: Mapping[str, Any],
-) -> tuple[Route, ...]:
-    if most_parts <= 1:
-        return ()
-    # numpy is loaded, and the graph put in columns, only where a payment has to be split
-    from gossip.parts import routes_in_parts
-
-    return routes_in_parts(graph, *ends, amount_msat, final_cltv, most_parts=most_parts, **bounds)
 
 
 def _code(none: NoRoute) -> int:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import msgspec
 
+from gossip.asked import Asked
 from gossip.beliefs import Beliefs
 from gossip.graph import Graph, directed
 from gossip.no_route import NoRoute
@@ -28,8 +29,9 @@ def the_square(capacity_sat: int = 10_000_000) -> Graph:
 
 
 def parts(graph: Graph, amount_msat: int, **options: object) -> tuple[Route, ...]:
-    asked = {"local_limits": OWN, "now_seconds": 0.0, **options}
-    return routes_in_parts(graph, A, D, amount_msat, 18, **asked)  # type: ignore[arg-type]
+    beliefs = options.pop("beliefs", None)
+    asked = Asked(A, D, amount_msat, 18, **{"own_msat": OWN, "most_parts": 16, **options})  # type: ignore[arg-type]
+    return routes_in_parts(graph, asked, beliefs)  # type: ignore[arg-type]
 
 
 def test_what_our_channels_cannot_send_alone_goes_over_both() -> None:
@@ -50,16 +52,16 @@ def test_a_small_payment_is_the_route_that_the_search_finds() -> None:
 def test_a_channel_of_ours_needs_no_policy() -> None:
     graph = a_line(4)
     del graph.policies[directed(100, 0)]
-    [route] = parts(graph, 5000, local_limits={100: 10_000})
+    [route] = parts(graph, 5000, own_msat={100: 10_000})
     assert [hop.short_channel_id for hop in route.hops] == [100, 101, 102]
-    assert parts(graph, 5000, local_limits={}) == ()
+    assert parts(graph, 5000, own_msat={}) == ()
 
 
 def test_nothing_goes_where_it_must_not() -> None:
     graph = the_square()
-    [route] = parts(graph, 7_000_000_000, excluded={(3, 0)})
+    [route] = parts(graph, 7_000_000_000, excluded=frozenset({(3, 0)}))
     assert [hop.short_channel_id for hop in route.hops] == [2, 4]
-    [route] = parts(graph, 7_000_000_000, excluded_nodes=[node_id(2)])
+    [route] = parts(graph, 7_000_000_000, excluded_nodes=frozenset({node_id(2)}))
     assert [hop.short_channel_id for hop in route.hops] == [1, 3]
     assert parts(graph, 9_000_000_000, most_parts=1) == ()
     assert parts(graph, 9_000_000_000, max_fee_msat=1) == ()
@@ -76,7 +78,7 @@ def test_in_any_network_the_parts_fit_together() -> None:
     found = 0
     for seed in range(300):
         graph, limits = any_network(seed)
-        routes = routes_in_parts(graph, A, B, AMOUNT, 18, local_limits=limits, now_seconds=0.0)
+        routes = routes_in_parts(graph, Asked(A, B, AMOUNT, 18, own_msat=limits, most_parts=16))
         try:
             find_route(graph, A, B, AMOUNT, 18, local_limits=limits)
         except NoRoute:

@@ -1,0 +1,62 @@
+"""What a payer asks of the network: an amount, from whom to whom, and on what terms."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gossip.beliefs import Beliefs, Doubts
+from gossip.graph import Graph, directed, directed_parts
+from gossip.routes import MAX_CLTV_BLOCKS, Route, find_route
+from wire.crypto.secp256k1 import Point
+
+MOST_PARTS = 16
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """Routes that are wanted, and what they must keep to.
+
+    `own_msat` is what each of the payer's own channels can send now, by short_channel_id; channels
+    not named there are not used. None lets their policies count. `room_msat` bounds what directed
+    channels shall carry, by their number.
+    """
+
+    source: Point
+    target: Point
+    amount_msat: int
+    final_cltv_blocks: int
+    own_msat: Mapping[int, int] | None = None
+    max_fee_msat: int | None = None
+    max_cltv_blocks: int = MAX_CLTV_BLOCKS
+    excluded: frozenset[tuple[int, int]] = frozenset()  # directed channels
+    excluded_nodes: frozenset[Point] = frozenset()
+    room_msat: Mapping[int, int] = {}
+    most_parts: int = 1
+
+
+def one_way(graph: Graph, asked: Asked, beliefs: Beliefs, seconds: float) -> tuple[Route, float]:
+    """The best single route by price and doubt, and how likely it is to work.
+
+    Our own channels are known; the doubt is about the others.
+
+    Raises:
+        NoRoute: with the wish that stands in the way.
+    """
+    full = {number for number, room in asked.room_msat.items() if room < asked.amount_msat}
+    doubts = Doubts(graph, beliefs, asked.amount_msat, seconds, asked.room_msat)
+    route = find_route(
+        graph,
+        asked.source,
+        asked.target,
+        asked.amount_msat,
+        asked.final_cltv_blocks,
+        max_fee_msat=asked.max_fee_msat,
+        max_cltv=asked.max_cltv_blocks,
+        excluded=asked.excluded | {directed_parts(number) for number in full},
+        excluded_nodes=asked.excluded_nodes,
+        local_limits=asked.own_msat,
+        doubts=doubts,
+    )
+    chance = 1.0
+    for hop in route.hops[1:]:
+        chance *= doubts.chance(directed(hop.short_channel_id, hop.direction), hop.amount_msat)
+    return route, chance
