@@ -133,17 +133,23 @@ class Flow:
         return all(self._lay() for _ in range(self.units))
 
     def paths(self) -> list[tuple[list[int], int]]:
-        """The flow as ways with their units, the widest first."""
+        """The flow as ways with their units, the widest first.
+
+        What is more than one HTLC may carry over an edge goes over the same way in several.
+        """
         found, laid = [], dict(self.laid)
         while laid:
             edges = self._walk(laid)
-            units = min(laid[edge] for edge in edges)
+            units = min(min(laid[edge], self._units_at_once(edge)) for edge in edges)
             for edge in edges:
                 laid[edge] -= units
                 if not laid[edge]:
                     del laid[edge]
             found.append((edges, units))
         return sorted(found, key=lambda path: -path[1])
+
+    def _units_at_once(self, edge: int) -> int:
+        return max(1, int(self.graph.most_msat[edge] * (1 - _FEES_AT_MOST)) // self.unit_msat)
 
     def _walk(self, laid: dict[int, int]) -> list[int]:
         """From the payer along the most units to the payee; a loop costs something, so there is none."""

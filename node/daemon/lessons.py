@@ -9,6 +9,8 @@ with them, stay with their payment (`errand`, failures.2).
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+import msgspec
+
 from gossip.beliefs import Beliefs
 from gossip.graph import Graph, directed
 from gossip.routes import Route
@@ -17,43 +19,56 @@ from onion.failures import Attributed, FailureCode
 from wire.units import msat
 
 
+class Taught(msgspec.Struct, frozen=True, gc=False):
+    """One channel of a route of which there is something to learn."""
+
+    place: int  # its hop in the route; our own is 0
+    number: int  # of the directed channel
+    capacity_msat: int
+    amount_msat: int  # of the HTLC
+
+
 class Lessons:
     """Watches the attempts of one node, and keeps what they teach in its beliefs."""
 
     def __init__(self, beliefs: Beliefs, graph: Graph, now: Callable[[], float]) -> None:
         self._beliefs, self._graph, self._now = beliefs, graph, now
 
-    def begin(self, route: Route) -> None:
-        """An HTLC is on its way along this route."""
-        for _, number, _, amount_msat in self._foreign(route):
-            self._beliefs.sent(number, amount_msat)
+    def of(self, route: Route) -> tuple[Taught, ...]:
+        """The channels of a route that it may tell something of.
 
-    def end(self, route: Route, attempt: Attempt) -> None:
-        """It has its outcome."""
-        now, attributed, beliefs = self._now(), attempt.attributed, self._beliefs
-        # the nodes that it came to are those up to the one that failed it
-        reached = attributed.hop_index if attributed is not None else 0
-        for at, number, capacity_msat, amount_msat in self._foreign(route):
-            beliefs.landed(number, amount_msat)
-            if attempt.preimage is not None:
-                beliefs.settled(number, capacity_msat, amount_msat, now)
-            elif at <= reached:
-                beliefs.carried(number, capacity_msat, amount_msat, now)
-            elif at == reached + 1 and _is_short(attributed):
-                beliefs.refused(number, capacity_msat, amount_msat, now)
-
-    def _foreign(self, route: Route) -> Iterator[tuple[int, int, int, int]]:
-        """Each hop's place, directed channel, capacity and HTLC, where there is something to learn.
-
-        That is not so of our own channel, of which we know all, nor of what an invoice alone told
-        of: nobody says how large it is, and no other payment goes there.
+        Not our own, of which we know all; nor what an invoice alone told of: nobody says how large
+        it is, and no other payment goes there.
         """
-        for at, (before, hop) in enumerate(pairwise(route.hops), start=1):
+        return tuple(self._foreign(route))
+
+    def _foreign(self, route: Route) -> Iterator[Taught]:
+        for place, (before, hop) in enumerate(pairwise(route.hops), start=1):
             channel = self._graph.channels.get(hop.short_channel_id)
             if channel is not None:
                 # routes that our user wrote may name no direction
                 number = directed(hop.short_channel_id, channel.direction_from(before.node_id))
-                yield at, number, msat(channel.capacity_sat), hop.amount_msat
+                yield Taught(place, number, msat(channel.capacity_sat), hop.amount_msat)
+
+    def begin(self, lesson: tuple[Taught, ...]) -> None:
+        """An HTLC is on its way over these channels."""
+        for taught in lesson:
+            self._beliefs.sent(taught.number, taught.amount_msat)
+
+    def end(self, lesson: tuple[Taught, ...], attempt: Attempt) -> None:
+        """It has its outcome."""
+        now, attributed = self._now(), attempt.attributed
+        # the nodes that it came to are those up to the one that failed it
+        reached = attributed.hop_index if attributed is not None else 0
+        for taught in lesson:
+            self._beliefs.landed(taught.number, taught.amount_msat)
+            told = taught.number, taught.capacity_msat, taught.amount_msat, now
+            if attempt.preimage is not None:
+                self._beliefs.settled(*told)
+            elif taught.place <= reached:
+                self._beliefs.carried(*told)
+            elif taught.place == reached + 1 and _is_short(attributed):
+                self._beliefs.refused(*told)
 
 
 def _is_short(attributed: Attributed | None) -> bool:

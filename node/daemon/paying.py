@@ -243,11 +243,13 @@ class Payer:
             if route is None:
                 return switch.payments.start(turn, row, onion.shared_secrets, errand.tell)
 
+            lesson = lessons.of(route)
+
             def tell() -> None:
-                lessons.end(route, attempt)
+                lessons.end(lesson, attempt)
                 errand.tell()
 
-            turn.then(lambda: lessons.begin(route))
+            turn.then(lambda: lessons.begin(lesson))
             attempt = switch.payments.start(turn, row, onion.shared_secrets, tell)
             return attempt
 

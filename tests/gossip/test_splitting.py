@@ -45,6 +45,15 @@ def test_what_no_way_carries_alone_is_carried_by_both() -> None:
     assert split(graph, nothing_known(graph), 0, 3, 2 * AMOUNT) == ()
 
 
+def test_what_is_too_much_for_one_htlc_goes_over_the_same_way_in_several() -> None:
+    graph = two_ways()
+    graph.most_msat[graph.source > 0] = AMOUNT * 3 // 10
+    parts = split(graph, nothing_known(graph), 0, 3, AMOUNT)
+    assert sum(part.amounts_msat[-1] for part in parts) == AMOUNT
+    assert (len(parts), len({part.edges for part in parts})) == (4, 2)
+    assert all(part.amounts_msat[1] <= AMOUNT * 3 // 10 for part in parts)
+
+
 def test_a_payment_small_beside_the_channels_stays_whole() -> None:
     graph = two_ways()
     assert len(split(graph, nothing_known(graph), 0, 3, AMOUNT // 1000)) == 1
