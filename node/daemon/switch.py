@@ -128,7 +128,8 @@ class Switch:
         """Run `act` in a turn; return its result once that turn is durable.
 
         Raises:
-            whatever `act` raises, with nothing changed.
+            whatever `act` raises, with nothing staged, saved or sent. What it changes outside of the turn
+            it has to change last.
         """
         request = Request(act)
         self._inbox.append(request)
@@ -186,9 +187,11 @@ class Switch:
 
     @staticmethod
     def _run_request(turn: Turn, request: Request[Any]) -> None:
+        mark = turn.mark()
         try:
             request.result = request.act(turn)
         except Exception as error:  # noqa: BLE001 - the boundary of the asking task, which gets it
+            turn.return_to(mark)
             request.error = error
 
     def _commit(self, turn: Turn) -> None:

@@ -8,7 +8,7 @@ messages leave. A crash leaves the old state with nothing said, or the new one w
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,17 @@ MOST_TIMED_REASON_BYTES = 64_000  # of a failure that has room for the times bes
 ONION_BYTES = 16  # of the digest by which an onion is known again
 
 
+class Mark(NamedTuple):
+    """What a turn had staged at some moment."""
+
+    lengths: tuple[int, ...]
+    gone: dict[bytes, int]
+    staged: dict[bytes, Channel]
+    saved: dict[bytes, None]
+    writes_once: dict[bytes, Callable[[], None]]
+    onions: set[bytes]
+
+
 class Turn:
     """What one turn has staged so far."""
 
@@ -54,6 +65,27 @@ class Turn:
         self.warned: list[tuple[bytes, bytes, str]] = []
         self.gone: dict[bytes, list[Htlc]] = {}
         self.onions: set[bytes] = set()
+
+    # --- undoing
+
+    def mark(self) -> "Mark":
+        """Where this turn stands, to be returned to."""
+        lengths = tuple([len(each) for each in self._lists()])
+        gone = {channel_id: len(htlcs) for channel_id, htlcs in self.gone.items()}
+        return Mark(
+            lengths, gone, dict(self.staged), dict(self.saved), dict(self.writes_once), set(self.onions)
+        )
+
+    def return_to(self, mark: "Mark") -> None:
+        """Undo everything that was staged since; none of it is saved or sent."""
+        for each, length in zip(self._lists(), mark.lengths, strict=True):
+            del each[length:]
+        self.gone = {channel_id: self.gone[channel_id][:length] for channel_id, length in mark.gone.items()}
+        self.staged, self.saved, self.onions = mark.staged, mark.saved, mark.onions
+        self.writes_once = mark.writes_once
+
+    def _lists(self) -> tuple[list[Any], ...]:
+        return self.outgoing, self.rows, self.after, self.broadcasts, self.warned
 
     # --- staging
 
