@@ -133,6 +133,7 @@ class Forwarded(msgspec.Struct, frozen=True, gc=False, tag="forwarded"):
     htlc_id: int
     shared_secret: bytes
     fee_msat: Msat
+    passage: int = 0  # its number among all that were ever passed on
 
 
 class Paid(msgspec.Struct, frozen=True, gc=False, tag="paid"):

@@ -96,7 +96,7 @@ class Autoclean:
         ledger = self._switch.ledger
         rows = [row for row in ledger.passages() if row.status in statuses]
         old = [row for row in rows if row.resolved_at <= last]
-        ledger.forget(turn, [row.created_index for row in old])
+        ledger.forget(turn, old)
         return Cleaned(len(old), len(rows) - len(old))
 
 

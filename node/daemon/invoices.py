@@ -8,11 +8,13 @@ import msgspec
 
 from htlc.deadlines import CLAIM_BLOCKS
 from htlc.relay import Owed, Take
+from node.daemon.indexes import CREATED, DELETED, INVOICES, PAID, UPDATED
 from wire.bolt11 import Fallback, RouteHop
 from wire.crypto.hashes import sha256
 from wire.units import Msat
 
 if TYPE_CHECKING:
+    from node.daemon.indexes import Indexes
     from node.daemon.store import Store
     from node.daemon.turn import Turn
 
@@ -65,6 +67,7 @@ class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
     is_held: bool = False  # our user decides when it is paid, and has the preimage until then
     accepted_at: int = 0  # of a held one: since when all of it is here
     is_cancelled: bool = False  # of a held one
+    updated_index: int = 0  # counts the changes of all invoices; 0: it was never changed
 
     @property
     def is_paid(self) -> bool:
@@ -87,17 +90,18 @@ class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
 class Invoices:
     """All invoices, in memory and on disk."""
 
-    def __init__(self, store: "Store", now: Callable[[], float]) -> None:
-        self._store, self._now = store, now
+    def __init__(self, store: "Store", now: Callable[[], float], indexes: "Indexes") -> None:
+        self._store, self._now, self._indexes = store, now, indexes
         rows = (msgspec.msgpack.decode(raw, type=InvoiceRow) for raw in store.values("invoices"))
         self.rows = {row.payment_hash: row for row in rows}
         self.by_label = {row.label: row.payment_hash for row in self.rows.values() if row.label}
         self.on_settled: list[Callable[[InvoiceRow], None]] = []
-        self._created = max((row.created_index for row in self.rows.values()), default=0)
         unnamed = [row for row in self.rows.values() if not (row.label or row.is_held or row.is_paid)]
         unnamed.sort(key=lambda row: row.created_index)
         self._unnamed = deque([row.payment_hash for row in unnamed])
-        self._paid = max((row.pay_index for row in self.rows.values()), default=0)
+        for row in self.rows.values():
+            indexes.begin_after(INVOICES, CREATED, row.created_index)
+            indexes.begin_after(INVOICES, PAID, row.pay_index)
 
     def add(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
         """Make an invoice known; it is durable when the turn is.
@@ -115,13 +119,14 @@ class Invoices:
     def _enter(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
         """Keep a new invoice under its number and its label."""
         self._forget_lapsed(turn)
-        self._created += 1
-        numbered = msgspec.structs.replace(row, created_index=self._created)
+        number = self._indexes.next(turn, INVOICES, CREATED)
+        numbered = msgspec.structs.replace(row, created_index=number)
         if row.label:
             self.by_label[row.label] = row.payment_hash
         elif not row.is_held:
             self._unnamed.append(row.payment_hash)
         self._put(turn, numbered)
+        self._indexes.tell(turn, INVOICES, CREATED, numbered)
         return numbered
 
     def _forget_lapsed(self, turn: "Turn") -> None:
@@ -169,15 +174,14 @@ class Invoices:
                 is_keysend=True,
             ),
         )
-        self._paid += 1
         paid = msgspec.structs.replace(
             row,
             payment_preimage=take.payment_preimage,
             received_msat=received_msat,
             paid_at=now,
-            pay_index=self._paid,
+            pay_index=self._indexes.next(turn, INVOICES, PAID),
         )
-        self._put(turn, paid)
+        paid = self._change(turn, paid)
         for callback in self.on_settled:
             turn.then(lambda call=callback: call(paid))  # type: ignore[misc]
 
@@ -194,18 +198,26 @@ class Invoices:
 
     def cancel(self, turn: "Turn", payment_hash: bytes) -> None:
         """A held one shall not be paid any more."""
-        self._put(turn, msgspec.structs.replace(self.rows[payment_hash], is_cancelled=True))
+        self._change(turn, msgspec.structs.replace(self.rows[payment_hash], is_cancelled=True))
 
     def delete(self, turn: "Turn", row: InvoiceRow) -> None:
         """Forget an invoice; if it is not paid, it cannot be any more."""
         del self.rows[row.payment_hash]
         self.by_label.pop(row.label, None)
         turn.write(lambda: self._store.forget_invoice(row.payment_hash))
+        self._indexes.next(turn, INVOICES, DELETED)
+        self._indexes.tell(turn, INVOICES, DELETED, row)
 
     def describe(self, turn: "Turn", row: InvoiceRow, description: str) -> InvoiceRow:
         """Give an invoice another description; its text has it too."""
-        changed = msgspec.structs.replace(row, description=description)
+        return self._change(turn, msgspec.structs.replace(row, description=description))
+
+    def _change(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
+        """Keep the row under a new number of change."""
+        number = self._indexes.next(turn, INVOICES, UPDATED)
+        changed = msgspec.structs.replace(row, updated_index=number)
         self._put(turn, changed)
+        self._indexes.tell(turn, INVOICES, UPDATED, changed)
         return changed
 
     def _put(self, turn: "Turn", row: InvoiceRow) -> None:

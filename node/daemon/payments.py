@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from htlc.ladder import Failed, FailedMalformed, Fulfilled, Outcome
+from node.daemon.indexes import CREATED, DELETED, SENDPAYS, UPDATED
 from onion.attribution import verified_hold_times
 from onion.failures import Attributed, Failure, FailureCode, attribute, encode_failure
 from onion.sphinx import shared_secrets_of
@@ -22,6 +23,7 @@ from wire.crypto.secp256k1 import Point
 from wire.units import Msat
 
 if TYPE_CHECKING:
+    from node.daemon.indexes import Indexes
     from node.daemon.store import Store
     from node.daemon.turn import Turn
 
@@ -64,9 +66,10 @@ class PaymentRow(msgspec.Struct, frozen=True, gc=False):
     attempts: int = 0
     ended_at: int = 0
     note: Note = Note()
-    created_index: int = 0  # counts the payments, from 1
+    created_index: int = 0  # counts the payments and their attempts together, from 1
     group_id: int = 0  # counts the tries of this one, from 1
     parts: int = 0  # that brought it, once it is complete
+    updated_index: int = 0  # counts the changes of all attempts; 0: none of its own has ended
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
@@ -102,6 +105,7 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     part_id: int = 0  # among the parts of one try
     hold_times: tuple[int, ...] = ()  # in deciseconds, of as many hops as have told theirs
     shared_secrets: tuple[bytes, ...] = ()  # of an onion that our user made
+    updated_index: int = 0  # counts the changes of all attempts; 0: it has not ended
 
     @property
     def created_index(self) -> int:
@@ -133,8 +137,8 @@ class Attempt:
 class Payments:
     """All payments, in memory and on disk."""
 
-    def __init__(self, store: "Store", now: Callable[[], float]) -> None:
-        self._store, self._now = store, now
+    def __init__(self, store: "Store", now: Callable[[], float], indexes: "Indexes") -> None:
+        self._store, self._now, self._indexes = store, now, indexes
         payments = (msgspec.msgpack.decode(raw, type=PaymentRow) for raw in store.values("payments"))
         self.rows = {row.payment_hash: row for row in payments}
         self._flying: dict[bytes, dict[int, AttemptRow]] = {}  # by hash and id
@@ -143,7 +147,8 @@ class Payments:
         self._next_id = 1
         for raw in store.values("attempts"):
             self._know(msgspec.msgpack.decode(raw, type=AttemptRow))
-        self._created = max((row.created_index for row in self.rows.values()), default=0)
+        newest = max((row.created_index for row in self.rows.values()), default=0)
+        self._next_id = 1 + max(self._next_id - 1, newest, indexes.value(SENDPAYS, CREATED))
         self._waited: dict[int, Attempt] = {}
         self.on_ended: list[Callable[[AttemptRow], None]] = []
         self._attended: set[bytes] = set()  # hashes of payments that will be tried again if they fail
@@ -168,10 +173,9 @@ class Payments:
         before = self.rows.get(row.payment_hash)
         if before is not None and before.status is not Status.FAILED:
             raise AlreadyPaid(row.payment_hash, before.status)
-        self._created += 1
         group_id = row.group_id or 1 + (before.group_id if before is not None else 0)
         self.rows[row.payment_hash] = msgspec.structs.replace(
-            row, created_index=self._created, group_id=group_id
+            row, created_index=self.new_attempt_id(), group_id=group_id
         )
         self._attended.add(row.payment_hash)
 
@@ -194,12 +198,19 @@ class Payments:
 
     def _put(self, turn: "Turn", row: PaymentRow) -> None:
         self.rows[row.payment_hash] = row
-        turn.write(lambda: self._store.put_value("payments", row.payment_hash, row))
+        self._indexes.reach(turn, SENDPAYS, CREATED, row.created_index)
+        # all that a turn changes of it is one write
+        turn.writes_once[b"payment" + row.payment_hash] = lambda: self._write(row.payment_hash)
+
+    def _write(self, payment_hash: bytes) -> None:
+        row = self.rows.get(payment_hash)
+        if row is not None:
+            self._store.put_value("payments", payment_hash, row)
 
     # --- its attempts
 
     def new_attempt_id(self) -> int:
-        """A number that no attempt has had."""
+        """A number that no attempt, and no payment, has had."""
         self._next_id += 1
         return self._next_id - 1
 
@@ -213,6 +224,8 @@ class Payments:
         self._know(row)
         self._put(turn, msgspec.structs.replace(payment, attempts=payment.attempts + 1))
         turn.write(lambda: self._store.put_value("attempts", row.id, row))
+        self._indexes.reach(turn, SENDPAYS, CREATED, row.id)
+        self._indexes.tell(turn, SENDPAYS, CREATED, row)
         return attempt
 
     def attempts(self, payment_hash: bytes) -> list[AttemptRow]:
@@ -231,6 +244,9 @@ class Payments:
         left = [each for each in self._attempt_ids.get(payment_hash, ()) if each not in gone]
         self._attempt_ids[payment_hash] = left
         turn.write(lambda: self._store.forget_attempts(gone))
+        for attempt in attempts:
+            self._indexes.next(turn, SENDPAYS, DELETED)
+            self._indexes.tell(turn, SENDPAYS, DELETED, attempt)
         if not left:
             del self._attempt_ids[payment_hash], self.rows[payment_hash]
             turn.write(lambda: self._store.forget_payment(payment_hash))
@@ -244,7 +260,12 @@ class Payments:
         if attempt is None:
             attempt = Attempt(row, row.shared_secrets or shared_secrets_of(row.session_key, row.nodes))
         attempt.hold_times = hold_times_of(attempt.shared_secrets, outcome)
-        ended = msgspec.structs.replace(row, ended_at=int(self._now()), hold_times=attempt.hold_times)
+        number = self._indexes.next(turn, SENDPAYS, UPDATED)
+        ended = msgspec.structs.replace(
+            row, ended_at=int(self._now()), hold_times=attempt.hold_times, updated_index=number
+        )
+        payment = self.rows[row.payment_hash]
+        self._put(turn, msgspec.structs.replace(payment, updated_index=number))
         if isinstance(outcome, Fulfilled):
             ended = msgspec.structs.replace(ended, status=Status.COMPLETE)
             attempt.preimage = outcome.payment_preimage
@@ -255,6 +276,7 @@ class Payments:
             ended = msgspec.structs.replace(ended, status=Status.FAILED, refusal=refusal)
             self._lose(turn, row)
         attempt.is_over, attempt.row = True, ended
+        self._indexes.tell(turn, SENDPAYS, UPDATED, ended)
         turn.write(lambda: self._store.put_value("attempts", attempt_id, ended))
         turn.then(attempt.tell)
         for callback in self.on_ended:

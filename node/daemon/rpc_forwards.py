@@ -4,8 +4,18 @@ from typing import Any
 
 from node.daemon.ledger import Passage, passage_of
 from node.daemon.node import Node
-from node.daemon.rpc_parameters import ForwardStatus, Integer, ShortChannelId, Text, paged
+from node.daemon.rpc_parameters import (
+    CommandFailed,
+    EndedForward,
+    ForwardStatus,
+    Index,
+    Integer,
+    ShortChannelId,
+    paged,
+)
 from wire.scid import text_of
+
+NOT_FOUND = 1401
 
 
 class ForwardCommands:
@@ -19,7 +29,7 @@ class ForwardCommands:
         status: ForwardStatus | None = None,
         in_channel: ShortChannelId | None = None,
         out_channel: ShortChannelId | None = None,
-        index: Text | None = None,
+        index: Index | None = None,
         start: Integer = 0,
         limit: Integer | None = None,
     ) -> dict[str, Any]:
@@ -32,7 +42,21 @@ class ForwardCommands:
             and in_channel in (None, each.in_channel)
             and out_channel in (None, each.out_channel)
         ]
+        found.sort(key=lambda passage: passage.created_index)
         return {"forwards": [_view(each) for each in paged(found, index, start, limit)]}
+
+    async def delforward(
+        self, in_channel: ShortChannelId, in_htlc_id: Integer, status: EndedForward
+    ) -> dict[str, Any]:
+        """Forget one that has ended so."""
+        ledger = self._node.switch.ledger
+        wanted = (in_channel, in_htlc_id, status)
+        every = ledger.passages()
+        found = [each for each in every if (each.in_channel, each.in_htlc_id, each.status) == wanted]
+        if not found:
+            raise CommandFailed(NOT_FOUND, "Could not find that forward")
+        await self._node.switch.ask(lambda turn: ledger.forget(turn, found))
+        return {}
 
     def _under_way(self) -> list[Passage]:
         channels = self._node.switch.channels
@@ -58,6 +82,8 @@ def _view(passage: Passage) -> dict[str, Any]:
         "style": "tlv",
         "received_time": passage.received_at,
     }
+    if passage.updated_index:
+        view["updated_index"] = passage.updated_index
     if passage.out_htlc_id >= 0:
         view["out_htlc_id"] = passage.out_htlc_id
     if passage.resolved_at:

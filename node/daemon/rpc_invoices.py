@@ -23,6 +23,7 @@ from node.daemon.rpc_parameters import (
     Boolean,
     CommandFailed,
     Hash,
+    Index,
     Integer,
     InvoiceStatus,
     Label,
@@ -114,7 +115,7 @@ class InvoiceCommands:
         invstring: Text | None = None,
         payment_hash: Hash | None = None,
         offer_id: Text | None = None,
-        index: Text | None = None,
+        index: Index | None = None,
         start: Integer = 0,
         limit: Integer | None = None,
     ) -> dict[str, Any]:

@@ -135,7 +135,9 @@ def _label(value: object) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
 
 
-def _one_of(*words: str) -> Kind:
+def one_of(*words: str) -> Kind:
+    """One of these words."""
+
     def read(value: object) -> str:
         if value not in words:
             raise ValueError
@@ -145,10 +147,12 @@ def _one_of(*words: str) -> Kind:
 
 
 class Numbered(Protocol):
-    """What is listed by the order in which it was made."""
+    """What is listed by the order in which it was made, or changed."""
 
     @property
     def created_index(self) -> int: ...
+    @property
+    def updated_index(self) -> int: ...
 
 
 Row = TypeVar("Row", bound=Numbered)
@@ -158,18 +162,20 @@ def paged(rows: Sequence[Row], index: str | None, start: int, limit: int | None)
     """The rows from a number on, and no more than so many.
 
     Args:
-        rows: in the order of their numbers.
-        index: by which number; we keep only that of creation.
+        rows: in the order of their creation.
+        index: by which number, that of their creation or that of their last change.
 
     Raises:
-        CommandFailed: by another, or a start or a limit without one.
+        CommandFailed: a start or a limit without an index.
     """
-    if index not in (None, "created"):
-        raise CommandFailed(INVALID_PARAMETERS, f"index: should be 'created': invalid token '{index}'")
     for name, value in (("start", start), ("limit", limit)):
         if value and index is None:
             raise CommandFailed(INVALID_PARAMETERS, f"Can only specify {name} with index")
-    found = [row for row in rows if row.created_index >= start]
+    if index == "updated":
+        found = [row for row in rows if row.updated_index >= start]
+        found.sort(key=lambda row: row.updated_index)
+    else:
+        found = [row for row in rows if row.created_index >= start]
     return found if limit is None else found[:limit]
 
 
@@ -202,9 +208,11 @@ Hash: TypeAlias = Annotated[bytes, Kind("a 32 byte hash", _hex(32))]
 Bytes: TypeAlias = Annotated[bytes, Kind("hex", _hex(None))]
 Label: TypeAlias = Annotated[str, Kind("a string or number", _label)]
 ShortChannelId: TypeAlias = Annotated[int, Kind("a short_channel_id", lambda value: scid.parse(_text(value)))]
-InvoiceStatus: TypeAlias = Annotated[str, _one_of("paid", "expired", "unpaid")]
-PaymentStatus: TypeAlias = Annotated[str, _one_of("pending", "complete", "failed")]
-EndedStatus: TypeAlias = Annotated[str, _one_of("complete", "failed")]
-ForwardStatus: TypeAlias = Annotated[str, _one_of("offered", "settled", "failed", "local_failed")]
+Index: TypeAlias = Annotated[str, one_of("created", "updated")]
+InvoiceStatus: TypeAlias = Annotated[str, one_of("paid", "expired", "unpaid")]
+PaymentStatus: TypeAlias = Annotated[str, one_of("pending", "complete", "failed")]
+EndedStatus: TypeAlias = Annotated[str, one_of("complete", "failed")]
+EndedForward: TypeAlias = Annotated[str, one_of("settled", "failed", "local_failed")]
+ForwardStatus: TypeAlias = Annotated[str, one_of("offered", "settled", "failed", "local_failed")]
 Array: TypeAlias = Annotated[list[Any], Kind("an array", _list)]
 Anything: TypeAlias = Annotated[Any, Kind("anything", lambda value: value)]

@@ -52,6 +52,8 @@ def invoice_view(node: Node, row: InvoiceRow, now_seconds: float | None = None) 
     }
     if not row.is_keysend:
         view["bolt11"] = node.bolt11(row)
+    if row.updated_index:
+        view["updated_index"] = row.updated_index
     if row.amount_msat is not None:
         view["amount_msat"] = row.amount_msat
     if row.is_paid:
@@ -123,6 +125,8 @@ def payment_view(row: PaymentRow, attempts: list[AttemptRow], our_id: Point) -> 
         **_noted(row),
         "attempts": [attempt_view(attempt, our_id) for attempt in attempts],
     }
+    if row.updated_index:
+        view["updated_index"] = row.updated_index
     pending = [each for each in attempts if each.status is Status.PENDING]
     if row.status is Status.COMPLETE and row.payment_preimage is not None:
         view |= {"preimage": row.payment_preimage.hex(), "completed_at": row.ended_at}
@@ -234,6 +238,8 @@ def sendpay_view(attempt: AttemptRow, row: PaymentRow) -> dict[str, Any]:
         "created_at": attempt.created_at,
         **_noted(row),
     }
+    if attempt.updated_index:
+        view["updated_index"] = attempt.updated_index
     if attempt.status is Status.COMPLETE:
         preimage = (row.payment_preimage or b"").hex()
         view |= {"completed_at": attempt.ended_at, "payment_preimage": preimage}

@@ -20,6 +20,7 @@ from node.daemon.rpc_parameters import (
     CommandFailed,
     EndedStatus,
     Hash,
+    Index,
     Integer,
     Label,
     NodeId,
@@ -237,7 +238,7 @@ class PaymentCommands:
         bolt11: Text | None = None,
         payment_hash: Hash | None = None,
         status: PaymentStatus | None = None,
-        index: Text | None = None,
+        index: Index | None = None,
         start: Integer = 0,
         limit: Integer | None = None,
     ) -> dict[str, Any]:
@@ -261,7 +262,7 @@ class PaymentCommands:
         bolt11: Text | None = None,
         payment_hash: Hash | None = None,
         status: PaymentStatus | None = None,
-        index: Text | None = None,
+        index: Index | None = None,
         start: Integer = 0,
         limit: Integer | None = None,
     ) -> dict[str, Any]:

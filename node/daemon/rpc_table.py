@@ -20,7 +20,8 @@ ROOMS = {
     "node.daemon.rpc_payments:PaymentCommands": "pay xpay keysend listpays listsendpays delpay decode",
     "node.daemon.rpc_sendpay:SendpayCommands": "sendpay sendonion createonion waitsendpay",
     "node.daemon.rpc_routes:RouteCommands": "getroute getroutes",
-    "node.daemon.rpc_forwards:ForwardCommands": "listforwards",
+    "node.daemon.rpc_forwards:ForwardCommands": "listforwards delforward",
+    "node.daemon.rpc_wait:WaitCommands": "wait",
     "node.daemon.rpc_runes:RuneCommands": "createrune checkrune showrunes blacklistrune",
     "node.daemon.rpc_datastore:DatastoreCommands": "datastore listdatastore deldatastore",
     "node.daemon.rpc_backup:BackupCommands": "staticbackup getemergencyrecoverdata recoverchannel"

@@ -224,10 +224,11 @@ class Store(Database):
         [(number,)] = self.db.execute("select coalesce(max(id), 0) from passages")
         return int(number)
 
-    def put_passages(self, rows: Sequence[tuple[int, msgspec.Struct]], most: int) -> None:
-        """Keep these, and no more than so many altogether."""
-        self.db.executemany("insert into passages values(?, ?)", [(i, _encode(row)) for i, row in rows])
-        self.db.execute("delete from passages where id <= ?", (rows[-1][0] - most,))
+    def put_passages(self, rows: Sequence[tuple[int, msgspec.Struct]], last: int) -> None:
+        """Keep these, and none up to the number `last`."""
+        values = [(number, _encode(row)) for number, row in rows]
+        self.db.executemany("insert or replace into passages values(?, ?)", values)
+        self.db.execute("delete from passages where id <= ?", (last,))
 
     def forget_passages(self, numbers: Iterable[int]) -> None:
         self.db.executemany("delete from passages where id = ?", [(each,) for each in numbers])

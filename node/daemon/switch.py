@@ -24,6 +24,7 @@ from htlc.steps import Climate
 from node.daemon.closings import Closings, ClosingWish
 from node.daemon.establish import Establishment
 from node.daemon.gathering import Gathering
+from node.daemon.indexes import Indexes
 from node.daemon.invoices import Invoices
 from node.daemon.ledger import Ledger
 from node.daemon.payments import Payments
@@ -94,9 +95,11 @@ class Switch:
         self.channel_updates: dict[int, bytes] = {}
         self.peers: dict[bytes, Peer] = {}
         self.live: set[bytes] = set()  # channels that are taken up on the present connection
-        self.invoices, self.payments = Invoices(store, now), Payments(store, now)
+        self.indexes = Indexes(store)
+        self.invoices = Invoices(store, now, self.indexes)
+        self.payments = Payments(store, now, self.indexes)
         self.gathering = Gathering(self)
-        self.ledger, self.establishment = Ledger(store), Establishment(self)
+        self.ledger, self.establishment = Ledger(store, self.indexes), Establishment(self)
         self.closings, self.resolver = Closings(self), Resolver(self)
         self.quiescence = Quiescence(self)
         self.height = 0

@@ -234,7 +234,8 @@ class Turn:
             return
         outgoing = self.channel(forward.exit.channel_id)
         assert outgoing is not None, "an exit is one of our channels"
-        origin = Forwarded(channel_id, htlc.id, forward.shared_secret, forward.fee_msat)
+        number = self.switch.ledger.begin(self)
+        origin = Forwarded(channel_id, htlc.id, forward.shared_secret, forward.fee_msat, number)
         try:
             step = steps.offer(
                 outgoing,
@@ -247,13 +248,14 @@ class Turn:
                 most_dust_msat=self.switch.house.most_dust_exposure_msat,
             )
         except (CannotOffer, NotUsable):
-            self.switch.ledger.note_refusal(self, channel_id, htlc, forward)
+            self.switch.ledger.note_refusal(self, channel_id, htlc, forward, number)
             update = forward.exit.channel_update
             failure = Failure(FailureCode.temporary_channel_failure, channel_update=update)
             self.remove(channel_id, htlc.id, failed(forward.shared_secret, failure).outcome)
             return
         self.take(step)
         self.saved[outgoing.id] = None
+        self.switch.ledger.note_offer(self, outgoing.id)
 
     def _receive(self, channel_id: bytes, htlc: Htlc, receive: Receive) -> None:
         invoices, gathering, payment_hash = self.switch.invoices, self.switch.gathering, htlc.payment_hash

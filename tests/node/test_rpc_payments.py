@@ -84,7 +84,7 @@ async def test_an_invoice_is_deleted_by_its_status(tmp_path: Path) -> None:
         assert await alice.code("pay", [gone["bolt11"]]) == 203
         shown = (await bob.call("listinvoices", index="created", start=2, limit=1))["invoices"]
         assert [row["label"] for row in shown] == ["b"]
-        assert await bob.code("listinvoices", {"index": "updated"}) == -32602
+        assert await bob.code("listinvoices", {"index": "deleted"}) == -32602
 
 
 # --- the account of every attempt
@@ -118,8 +118,12 @@ async def test_the_account_says_which_hop_refused_and_why(tmp_path: Path) -> Non
         assert [each["state"] for each in row["attempts"]] == ["failed", "success"]
         assert [each["groupid"] for each in row["attempts"]] == [1, 2]
         assert (await alice.error("xpay", invstring=asked["bolt11"], amount_msat=1))["code"] == -32602
-        every = (await alice.call("listsendpays", index="created", start=2))["payments"]
+        [one, two] = (await alice.call("listsendpays"))["payments"]
+        every = (await alice.call("listsendpays", index="created", start=two["created_index"]))["payments"]
         assert [check("listsendpays", each)["groupid"] for each in every] == [2]
+        assert one["updated_index"] == 1
+        [row] = (await alice.call("listpays", index="updated", start=2))["pays"]
+        assert row["updated_index"] == two["updated_index"] == 2
 
 
 async def test_what_a_route_may_cost_and_touch(tmp_path: Path) -> None:
