@@ -8,6 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 MYPY := $(BIN)/mypy --strict
 PYTEST := $(BIN)/python -m pytest
+COMPILE := $(BIN)/python -m compileall -q wire onion gossip htlc node
 
 .PHONY: help demo test check lint fmt bench fuzz bolt-coverage clean install install-dev
 
@@ -23,11 +24,13 @@ $(BIN)/python:
 .venv/.installed: pyproject.toml | $(BIN)/python
 	@echo "installing Rill into .venv"
 	@$(PIP) install --editable .
+	@$(COMPILE)
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing Rill and what its tests need into .venv"
 	@$(PIP) install --editable '.[dev]'
+	@$(COMPILE)
 	@touch .venv/.installed $@
 
 install: .venv/.installed
@@ -58,6 +61,7 @@ fmt: install-dev
 
 #   make bench   medians and ratios of every benchmark
 bench: install-dev
+	@$(COMPILE)
 	@$(BIN)/python -m tests.bench
 
 #   make fuzz SECONDS=60   every decoder and a live node's socket, for so long
