@@ -19,6 +19,7 @@ from htlc.errors import (
 )
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Dual, Rung, Side
+from htlc.market import LOWEST_FEERATE_PER_KW
 from htlc.transactions import ClosingOutput, ClosingTx, build_closing_tx, dust_limit_for, funding_witness
 from wire.bitcoin.script import OP_PUSHDATA1, OP_RETURN
 from wire.crypto import secp256k1
@@ -27,7 +28,6 @@ from wire.units import Sat, sat
 
 _with = msgspec.structs.replace
 
-LOWEST_FEERATE_PER_KW = 253
 _OPEN = (Phase.AWAITING_FUNDING, Phase.NORMAL, Phase.SHUTTING_DOWN)
 
 

@@ -24,7 +24,8 @@ import msgspec
 from htlc.channel import Channel, commitment_params
 from htlc.keys import ChannelSecrets, CommitmentKeys, commitment_keys, revocation_privkey
 from htlc.ladder import REMOTE, Htlc
-from htlc.resolution_claims import LOWEST_FEERATE_PER_KW, fee_for
+from htlc.market import LOWEST_FEERATE_PER_KW
+from htlc.resolution_claims import fee_for
 from htlc.resolution_identify import htlcs_in
 from htlc.scripts import htlc_scripts, revoked_htlc_witness, revoked_witness, to_local
 from htlc.transactions import (

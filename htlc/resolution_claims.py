@@ -13,6 +13,7 @@ from htlc.channel import Channel, commitment_params
 from htlc.effects import Fund, FundInput
 from htlc.keys import ChannelSecrets, derive_privkey, revocation_privkey
 from htlc.ladder import LOCAL, Fulfilled
+from htlc.market import LOWEST_FEERATE_PER_KW
 from htlc.resolution_identify import Kind, Output, Spent, keys_of
 from htlc.scripts import (
     anchor,
@@ -40,7 +41,6 @@ from wire.crypto.hashes import hash160
 from wire.crypto.secp256k1 import Secret, Signature
 from wire.units import Sat
 
-LOWEST_FEERATE_PER_KW = 253
 RELAY_SAT_PER_KVB = 1000  # what a replacement must pay on top, for its own size
 MOST_INPUTS = 100
 
@@ -48,13 +48,6 @@ _SIGNATURE = b"\x7f" * 64  # makes a DER signature of 70 bytes; one of ours has 
 _LONGER_SIGNATURE = 2
 _SWEEP_WEIGHT = 4 * 82 + 2 + 156  # of a to_local alone, to a P2WPKH
 _WALLET_WEIGHT = 4 * 41 + 108 + 4 * 31 + 2  # one P2WPKH input, and change
-
-
-class Market(msgspec.Struct, frozen=True, gc=False):
-    """What a confirmation costs now: within a block or two, and within a day."""
-
-    soon_per_kw: int = 1000
-    later_per_kw: int = LOWEST_FEERATE_PER_KW
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -15,11 +15,10 @@ from htlc.channel import Channel
 from htlc.effects import SAVE, Alert, Broadcast, Forget, Fund, ResolutionEffect
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL
+from htlc.market import LOWEST_FEERATE_PER_KW, Market
 from htlc.resolution import Resolution, ResolutionStep
 from htlc.resolution_claims import (
-    LOWEST_FEERATE_PER_KW,
     Claim,
-    Market,
     Scene,
     child_of,
     fixed_stage,

@@ -12,7 +12,7 @@ from enum import Enum
 import msgspec
 
 from htlc.channel import Channel, ClosingOffer, Phase
-from htlc.closing import LOWEST_FEERATE_PER_KW, closing_fee_sat, is_shutdown_script, may_negotiate
+from htlc.closing import closing_fee_sat, is_shutdown_script, may_negotiate
 from htlc.effects import SAVE, Broadcast, Send, Step
 from htlc.errors import (
     BadShutdownScript,
@@ -25,6 +25,7 @@ from htlc.errors import (
 )
 from htlc.keys import ChannelSecrets
 from htlc.ladder import LOCAL, REMOTE, Dual, Side
+from htlc.market import LOWEST_FEERATE_PER_KW
 from htlc.transactions import ClosingOutput, ClosingTx, build_closing_tx, dust_limit_for, funding_witness
 from wire.bitcoin.script import OP_RETURN
 from wire.bitcoin.tx import Transaction

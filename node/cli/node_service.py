@@ -19,9 +19,7 @@ from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_addres
 from node.cli.signals import until_signal
 from node.cli.words import complain
 from node.daemon.gossip_file import GossipFile
-from node.daemon.metrics import metrics_of
 from node.daemon.node import Node, PortTaken
-from node.daemon.rest import CONTENT_POLICY, EVERY_ORIGIN, rest_app
 from node.daemon.restoring import UnusableBackup
 from node.daemon.rpc import SOCKET_NAME, Commands, RpcServer
 from node.daemon.rpc_general import GeneralCommands, Identity
@@ -136,12 +134,15 @@ async def _serve_rest(
         WebPortTaken: it cannot listen there.
         BadCertificates: it cannot encrypt.
     """
+    # like what makes certificates, of no use to a node that serves nobody
+    from node.daemon.metrics import metrics_of
+    from node.daemon.rest import CONTENT_POLICY, EVERY_ORIGIN, rest_app
+
     host, protocol = settings.get("clnrest-host", REST_HOST), settings.get("clnrest-protocol", "https")
     origins = settings.all("clnrest-cors-origins") or EVERY_ORIGIN
     app = rest_app(commands, lambda: metrics_of(node), origins, settings.get("clnrest-csp", CONTENT_POLICY))
     tls = None
     if protocol == "https":
-        # what makes certificates is large, and of no use to a node that serves nobody
         from node.daemon.certificates import certificates_in
 
         tls = certificates_in(settings.get("clnrest-certs", directory), host)

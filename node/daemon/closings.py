@@ -12,6 +12,7 @@ import msgspec
 from htlc import closing, simple_close
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError, NotUsable, UnexpectedMessage
+from htlc.market import LOWEST_FEERATE_PER_KW
 from node.daemon.peer import Peer
 from wire.codec import Message
 from wire.features import SHUTDOWN_ANYSEGWIT, SIMPLE_CLOSE
@@ -132,7 +133,7 @@ class Closings:
         secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
         rate = (wish.feerate_per_kw if wish is not None else None) or self.feerate_per_kw
         if self._is_simple(channel):
-            rate = rate if wish is not None else closing.LOWEST_FEERATE_PER_KW
+            rate = rate if wish is not None else LOWEST_FEERATE_PER_KW
             turn.take(simple_close.negotiate(channel, secrets, rate, self._switch.height))
         else:
             turn.take(closing.negotiate(channel, secrets, rate))

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -44,8 +45,6 @@ from node.daemon.seed import seed_in
 from node.daemon.signer import ForcedKeys, Signer
 from node.daemon.store import Store
 from node.daemon.switch import Switch
-from node.daemon.tower_chronicle import SCHEMA as TOWER_SCHEMA
-from node.daemon.tower_client import tower_clients
 from node.daemon.wallet import SCHEMA as WALLET_SCHEMA
 from node.daemon.wallet import Balance, Wallet
 from node.daemon.watch import Watcher, broadcast_forever
@@ -71,10 +70,13 @@ from wire.messages.onion import OnionMessage
 from wire.node_address import Dns, Ipv4, Ipv6, read_addresses
 from wire.units import Msat, Sat
 
+if TYPE_CHECKING:
+    from node.daemon.tower_client import TowerClient
+
 log = logging.getLogger("rill.node")
 
 DATABASE_NAME = "node.sqlite"
-SCHEMAS = WALLET_SCHEMA + TOWER_SCHEMA + BACKUP_SCHEMA + STORAGE_SCHEMA
+SCHEMAS = WALLET_SCHEMA + BACKUP_SCHEMA + STORAGE_SCHEMA
 GOSSIP = (
     AnnouncementSignatures,
     ChannelAnnouncement,
@@ -185,13 +187,21 @@ class Node:
         self.storer = PeerStorer(self.switch, self.backup, self.restorer, config.features)
         self.watcher.on_block.append(self.storer.note_block)
         self._init = Init(features=config.features.to_bytes(), networks=(chain_hash,))
-        self.tower_clients = tower_clients(self.switch, config.watchtowers, self._init)
-        for client in self.tower_clients:
-            self.watcher.on_block.append(client.note_block)
+        self.tower_clients: list[TowerClient] = []
+        if config.watchtowers:
+            self._have_towers()
         self._custom: dict[int, CustomHandler] = {}
         self._nursery: trio.Nursery | None = None
         self.port = 0
         self.bindings: list[tuple[str, int]] = []
+
+    def _have_towers(self) -> None:
+        # few nodes have any, and no other pays for what speaks with them
+        from node.daemon.tower_client import tower_clients
+
+        self.tower_clients = tower_clients(self.switch, self.config.watchtowers, self._init)
+        for client in self.tower_clients:
+            self.watcher.on_block.append(client.note_block)
 
     # --- running
 

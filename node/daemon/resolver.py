@@ -14,18 +14,24 @@ import msgspec
 from htlc.channel import Channel, Phase
 from htlc.deadlines import expiring, is_abandoned, overdue
 from htlc.effects import Alert, Broadcast, Forget, Fund, Lapse, ResolutionEffect, Save, Settle
-from htlc.resolution import Resolution, ResolutionStep, connected, disconnected, went_to_chain
-from htlc.resolution_claims import Market
-from htlc.resolution_identify import Ending
-from htlc.resolution_pursuit import funded, pursue
+from htlc.market import Market
 from htlc.withdrawal import is_stalled, offered_again
 from node.chain.interface import BlockConnected
+from node.daemon.later import Later
 from node.daemon.wallet import ForeignInput, FundedTransaction, InsufficientFunds
 from wire.bitcoin.tx import OutPoint, Transaction
 
 if TYPE_CHECKING:
+    from htlc import resolution as chain_rules
+    from htlc import resolution_identify as endings
+    from htlc import resolution_pursuit as pursuit
+    from htlc.resolution import Resolution, ResolutionStep
     from node.daemon.switch import Switch
     from node.daemon.turn import Turn
+else:
+    # a node whose channels live needs none of them
+    chain_rules, pursuit = Later("htlc.resolution"), Later("htlc.resolution_pursuit")
+    endings = Later("htlc.resolution_identify")
 
 log = logging.getLogger("rill.resolver")
 
@@ -37,8 +43,10 @@ class Resolver:
 
     def __init__(self, switch: "Switch") -> None:
         self._switch = switch
-        rows = (msgspec.msgpack.decode(raw, type=Resolution) for raw in switch.store.values("resolutions"))
-        self.resolutions = {row.channel_id: row for row in rows}
+        self.resolutions: dict[bytes, Resolution] = {}
+        for raw in switch.store.values("resolutions"):
+            row = msgspec.msgpack.decode(raw, type=chain_rules.Resolution)
+            self.resolutions[row.channel_id] = row
         self.market = Market()
 
     # --- events
@@ -47,11 +55,11 @@ class Resolver:
         """Go to chain with our latest commitment."""
         resolution = self.resolutions.get(channel.id) or self._new(turn, channel.id)
         if not resolution.is_publishing:
-            self._take(turn, went_to_chain(resolution))
+            self._take(turn, chain_rules.went_to_chain(resolution))
             self.pursue(turn, channel.id)
 
-    def _new(self, turn: "Turn", channel_id: bytes) -> Resolution:
-        return Resolution(channel_id, self._switch.new_script(turn), self._switch.height)
+    def _new(self, turn: "Turn", channel_id: bytes) -> "Resolution":
+        return chain_rules.Resolution(channel_id, self._switch.new_script(turn), self._switch.height)
 
     def connect(self, turn: "Turn", block: BlockConnected, *, is_tip: bool = True) -> None:
         """A block: see what it does to channels, and at the tip publish what it makes ripe.
@@ -76,7 +84,7 @@ class Resolver:
         before = self.resolutions.get(channel_id) or self._new(turn, channel_id)
         secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
         past = partial(turn.past_htlcs, channel_id)
-        self._take(turn, connected(before, channel, secrets, height, transactions, past))
+        self._take(turn, chain_rules.connected(before, channel, secrets, height, transactions, past))
 
     def relive(
         self, turn: "Turn", channel_id: bytes, blocks: Sequence[tuple[int, Sequence[Transaction]]]
@@ -132,7 +140,7 @@ class Resolver:
     def disconnect(self, turn: "Turn", height: int) -> None:
         """The last block is undone."""
         for channel_id, resolution in list(self.resolutions.items()):
-            self._take(turn, disconnected(resolution, height))
+            self._take(turn, chain_rules.disconnected(resolution, height))
             self.pursue(turn, channel_id)
 
     def pursue(self, turn: "Turn", channel_id: bytes) -> None:
@@ -143,18 +151,18 @@ class Resolver:
         # one that is behind is pursued when it has read the block that is being read
         if resolution.height >= self._switch.height:
             secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
-            self._take(turn, pursue(resolution, channel, secrets, self.market))
+            self._take(turn, pursuit.pursue(resolution, channel, secrets, self.market))
 
     # --- effects
 
-    def _take(self, turn: "Turn", step: ResolutionStep) -> None:
+    def _take(self, turn: "Turn", step: "ResolutionStep") -> None:
         channel_id = step.resolution.channel_id
         self.resolutions[channel_id] = step.resolution
         self._set_phase(turn, step.resolution)
         for effect in step.effects:
             self._carry_out(turn, channel_id, effect)
 
-    def _set_phase(self, turn: "Turn", resolution: Resolution) -> None:
+    def _set_phase(self, turn: "Turn", resolution: "Resolution") -> None:
         channel = turn.channel(resolution.channel_id)
         if channel is not None:
             phase = _phase(resolution, channel)
@@ -207,7 +215,7 @@ class Resolver:
                 self._switch.wallet.add(before)
             return
         secrets = self._switch.signer.channel_secrets(channel.charter.key_index)
-        self._take(turn, funded(resolution, channel, secrets, fund, paid.transaction, paid.fee_sat))
+        self._take(turn, pursuit.funded(resolution, channel, secrets, fund, paid.transaction, paid.fee_sat))
 
     def _funded(self, fund: Fund) -> FundedTransaction | None:
         wallet = self._switch.wallet
@@ -234,12 +242,12 @@ class Resolver:
         turn.writes_once[b"resolution" + channel_id] = partial(self._switch.store.forget_channel, channel_id)
 
 
-def _phase(resolution: Resolution, channel: Channel) -> Phase:
+def _phase(resolution: "Resolution", channel: Channel) -> Phase:
     """The phase of a channel whose funding output is being spent."""
     if resolution.is_done:
         return Phase.CLOSED
     if resolution.spent is not None:
-        is_agreed = resolution.spent.ending is Ending.COOPERATIVE
+        is_agreed = resolution.spent.ending is endings.Ending.COOPERATIVE
         return Phase.CLOSED if is_agreed else Phase.FAILED
     if resolution.is_publishing:
         return Phase.FAILED
@@ -247,7 +255,7 @@ def _phase(resolution: Resolution, channel: Channel) -> Phase:
     return Phase.CLOSING if channel.phase is Phase.CLOSED else channel.phase
 
 
-def _version(resolution: Resolution, txid: bytes | None) -> Transaction | None:
+def _version(resolution: "Resolution", txid: bytes | None) -> Transaction | None:
     """The version of a claim that has this txid."""
     versions = [*resolution.claims, *([resolution.child] if resolution.child else [])]
     found = [claim.transaction for claim in versions if claim.transaction.txid == txid]

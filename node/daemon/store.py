@@ -18,6 +18,8 @@ from htlc.ladder import Htlc, Side
 from wire.bitcoin.tx import Transaction, parse_transaction
 from wire.units import Msat
 
+CACHE_KIB = 256
+"""Pages of SQLite's own: the system has them all, and gives one again for a microsecond."""
 META_SCHEMA = "create table if not exists meta(key text primary key, value blob not null) without rowid;"
 SCHEMA = """
 create table if not exists channels(channel_id blob primary key, value blob not null) without rowid;
@@ -80,6 +82,7 @@ class Database:
             self.db.execute("pragma locking_mode=exclusive")
             self.db.execute("pragma journal_mode=wal")
             self.db.execute("pragma synchronous=full")
+            self.db.execute(f"pragma cache_size=-{CACHE_KIB}")
             self.db.execute(f"begin; {META_SCHEMA + schema}; commit")
         except (apsw.BusyError, apsw.LockedError):
             raise DatabaseInUse(path) from None

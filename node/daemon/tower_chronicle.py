@@ -26,6 +26,7 @@ class Chronicle:
 
     def __init__(self, switch: Switch) -> None:
         self._db = switch.store.db
+        self._db.execute(SCHEMA)
         newest = self._db.execute("select channel_id, max(number) from tower_states group by channel_id")
         self._noted: dict[bytes, int] = dict(newest)
         switch.on_turn.append(self._note_saved)

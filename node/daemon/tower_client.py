@@ -276,8 +276,6 @@ class TowerClient:
 
 def tower_clients(switch: Switch, towers: Sequence[Address], init: Init) -> list[TowerClient]:
     """What the towers of a node are given."""
-    if not towers:
-        return []
     chronicle = Chronicle(switch)
     return [TowerClient(switch, chronicle, tower, init) for tower in towers]
 

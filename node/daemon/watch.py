@@ -9,7 +9,7 @@ import trio
 from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.errors import FailChannel
-from htlc.resolution_claims import Market
+from htlc.market import Market
 from node.chain.interface import (
     BlockConnected,
     BlockDisconnected,

@@ -15,9 +15,10 @@ import msgspec
 from htlc.channel import Channel
 from htlc.keys import ChannelSecrets
 from htlc.ladder import Fulfilled, Htlc, Outcome
+from htlc.market import Market
 from htlc.opening import House
 from htlc.resolution import Resolution
-from htlc.resolution_claims import Market, our_commitment
+from htlc.resolution_claims import our_commitment
 from node.chain.embedded import EmbeddedChain
 from node.chain.interface import BlockConnected, BlockDisconnected, Rejected
 from node.daemon.resolver import Resolver

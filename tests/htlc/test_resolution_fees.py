@@ -2,7 +2,7 @@
 
 import pytest
 
-from htlc.resolution_claims import LOWEST_FEERATE_PER_KW, Market
+from htlc.market import LOWEST_FEERATE_PER_KW, Market
 from tests.bolt import bolt
 from tests.htlc.onchain_stage import Player, Stage
 from tests.htlc.parties import ANCHORS, STATIC

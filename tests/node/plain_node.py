@@ -13,9 +13,9 @@ from typing import Any, TypeVar, cast
 from gossip.graph import Graph
 from gossip.routes import Route
 from htlc.channel import Channel
+from htlc.market import Market
 from htlc.opening import House
 from htlc.relay import Toll
-from htlc.resolution_claims import Market
 from node.chain.embedded import EmbeddedChain
 from node.chain.interface import MIN_FEERATE_PER_KW, Rejected, Tip
 from node.daemon.closings import ClosingWish

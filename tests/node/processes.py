@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,8 +23,9 @@ class Program:
 
     started: ClassVar[list[subprocess.Popen[str]]] = []
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "node.cli.main", *arguments]
+    def __init__(self, *arguments: str, python: Sequence[str] = ()) -> None:
+        """`python` is what is said to the interpreter."""
+        command = [sys.executable, *python, "-m", "node.cli.main", *arguments]
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -68,7 +69,7 @@ class Program:
 class RillNode(Program):
     """`rill node`."""
 
-    def __init__(self, directory: Path, chain_port: int, *more: str) -> None:
+    def __init__(self, directory: Path, chain_port: int, *more: str, python: Sequence[str] = ()) -> None:
         self.client = NodeClient(directory / "regtest")
         super().__init__(
             "node",
@@ -79,6 +80,7 @@ class RillNode(Program):
             f"--bitcoin-rpcuser={CREDENTIALS.user}",
             f"--bitcoin-rpcpassword={CREDENTIALS.password}",
             *more,
+            python=python,
         )
 
     async def call(self, method: str, **params: Any) -> Any:

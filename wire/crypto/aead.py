@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 _ZERO_NONCE_AND_COUNTER = bytes(16)
-_ZEROS = bytes(65536)
 _counter_nonce = struct.Struct("<4xQ").pack
 _CONSTANTS = b"expand 32-byte k"
 _four_words = struct.Struct("<4L")
@@ -52,8 +51,7 @@ class Aead:
 
 def chacha20_stream(key: bytes, length: int) -> bytes:
     """`length` bytes of ChaCha20 keystream under a zero nonce (BOLT 4, pseudo random stream)."""
-    zeros = _ZEROS[:length] if length <= len(_ZEROS) else bytes(length)
-    return Cipher(ChaCha20(key, _ZERO_NONCE_AND_COUNTER), None).encryptor().update(zeros)
+    return chacha20_xor(key, bytes(length))
 
 
 def chacha20_xor(key: bytes, message: bytes) -> bytes:

@@ -1,0 +1,86 @@
+"""What a node that uses little has in memory: nobody pays for what is of use to others."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.node.backends import RillChain
+from tests.node.conftest import _free_port
+from tests.node.processes import READY, Program, RillNode
+
+SAYING_SO = ("-v",)
+"""How Python names every module that it reads."""
+_READ = re.compile(r"^import '([\w.]+)'", re.MULTILINE)
+
+OF_NO_USE = (
+    # other commands, and the lab
+    "typer", "click", "rich", "pygments", "node.cli.commands", "node.lab", "numpy", "scipy", "matplotlib",
+    "pandas", "distributed",
+    # whoever serves the web
+    "starlette", "hypercorn", "h11", "h2", "wsproto", "asyncio", "anyio", "http", "email",
+    "node.daemon.rest", "node.daemon.metrics", "node.daemon.certificates", "cryptography.x509",
+    # a chain of one's own
+    "pbk", "node.chain.embedded", "node.chain.kernel", "node.chain.regtest", "node.chain.served",
+    # what is bought and sold
+    "node.stream.service", "node.stream.library", "node.stream.shop", "node.stream.gateway",
+    "node.stream.messages",
+    # wallets of others, guards, ends on the chain
+    "embit.bip32", "embit.ec", "embit.psbt", "nacl", "node.daemon.tower_client", "node.daemon.watchtower",
+    "htlc.resolution", "htlc.justice", "htlc.watchtower",
+    # answers to mistakes
+    "difflib",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    for started in (Program.started, RillChain.started):
+        while started:
+            process = started.pop()
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def modules_in(said: str) -> set[str]:
+    """Every module that was read, packages too."""
+    return set(_READ.findall(said))
+
+
+def test_the_start_of_a_node_reads_what_every_node_needs() -> None:
+    start = "import node.cli.main, node.cli.node, node.cli.node_service"
+    ended = subprocess.run(
+        [sys.executable, *SAYING_SO, "-c", start], capture_output=True, text=True, check=True
+    )
+    read = modules_in(ended.stderr)
+    assert {"trio", "node.daemon.node", "node.chain.bitcoind"} <= read
+    assert not read & set(OF_NO_USE)
+
+
+@pytest.mark.slow
+async def test_a_node_that_is_asked_for_little_reads_little(tmp_path: Path) -> None:
+    port = _free_port()
+    chain = RillChain(tmp_path / "chain", port)
+    node = RillNode(tmp_path / "alice", port, python=SAYING_SO)
+    node.wait_for(READY)
+    chain.call("sendtoaddress", (await node.call("newaddr"))["bech32"], "0.2")
+    chain.call("generatetoaddress", 1, chain.call("getnewaddress"))
+    made = await node.call("invoice", amount_msat=1000, label="one", description="")
+    assert (await node.call("decode", string=made["bolt11"]))["amount_msat"] == 1000
+    for method in ("getinfo", "listfunds", "listpeers", "listinvoices", "listpays", "stop"):
+        await node.call(method)
+    assert node.code() == 0
+    chain.close()
+    read = modules_in("".join(node.said))
+    assert {"trio", "node.daemon.node", "node.daemon.rpc_invoices"} <= read
+    assert not read & {
+        *OF_NO_USE,
+        "node.daemon.rpc_runes",
+        "node.daemon.rpc_datastore",
+        "node.daemon.rpc_sendpay",
+    }
