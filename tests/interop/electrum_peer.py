@@ -122,10 +122,8 @@ class ElectrumPeer:
 
     async def height(self, height: int) -> None:
         """Wait until it knows this block, and what it has for the wallet."""
-        with trio.fail_after(PATIENCE_SECONDS):
-            while (await self("getinfo"))["blockchain_height"] < height:  # noqa: ASYNC110 - it tells nobody
-                await trio.sleep(LOOK_SECONDS)
-            await self("wait_for_sync")
+        await self.until("getinfo", lambda told: told["blockchain_height"] >= height)
+        await self("wait_for_sync")
 
     async def open(self, count: int) -> None:
         """Wait until so many channels carry payments."""
@@ -133,12 +131,16 @@ class ElectrumPeer:
             lambda rows: [(row["state"], row["peer_state"]) for row in rows] == [("OPEN", "GOOD")] * count
         )
 
-    async def channels(self, are_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    async def channels(self, are_so: Callable[[list[dict[str, Any]]], bool]) -> None:
         """Wait until its channels look as wished."""
+        await self.until("list_channels", are_so)
+
+    async def until(self, command: str, is_so: Callable[[Any], bool], **arguments: object) -> Any:
+        """Ask again until the answer is as wished."""
         with trio.fail_after(PATIENCE_SECONDS):
-            while not are_so(rows := await self("list_channels")):  # noqa: ASYNC110 - it tells nobody
+            while not is_so(answer := await self(command, **arguments)):  # noqa: ASYNC110 - it tells nobody
                 await trio.sleep(LOOK_SECONDS)
-        return list(rows)
+        return answer
 
     async def invoice(self, sat: int) -> str:
         """A BOLT 11 invoice."""

@@ -19,13 +19,19 @@ SECRET = Features.of(STATIC_REMOTEKEY, ANCHORS, SCID_ALIAS).to_bytes()
 OVER = frozenset(["CLOSED", "REDEEMED"])
 
 
-async def they_open(wallet: ElectrumPeer, rill: Node) -> None:
+def address(rill: Node) -> str:
+    """A node of ours, as wallets connect to it."""
+    return f"{rill.node_id.hex()}@{HOST}:{rill.port}"
+
+
+async def they_open(wallet: ElectrumPeer, rill: Node, *, public: bool = False) -> None:
     """A channel that the wallet opens to us, not confirmed yet."""
     await wallet(
         "open_channel",
-        connection_string=f"{rill.node_id.hex()}@{HOST}:{rill.port}",
+        connection_string=address(rill),
         amount=bitcoin(CAPACITY_SAT),
         push_amount=bitcoin(PUSH_SAT),
+        public=public,
     )
 
 
@@ -79,3 +85,29 @@ async def test_channels_of_either_opener_carry_payments_each_way_and_over_us_and
     await stage.closed(rill)
     for wallet in (ann, ben):
         await wallet.channels(lambda rows: {row["state"] for row in rows} <= OVER)
+
+
+async def test_a_wallet_learns_the_network_from_us_pays_across_it_and_forwards(
+    electrum_stage: ElectrumStage,
+) -> None:
+    """Rill far – Rill near – Electrum – Rill last, all announced."""
+    stage = electrum_stage
+    ann = await stage.electrum("ann", lightning_forward_payments=True)
+    far, near, last = [await stage.rill(name) for name in ("far", "near", "last")]
+    for rill in (far, last):
+        await near.connect(rill.node_id, HOST, rill.port)
+    await near.open_channel(far.node_id, CAPACITY_SAT, PUSH_MSAT)
+    for rill in (near, last):
+        await they_open(ann, rill, public=True)
+    await stage.confirm(3)
+    await stage.usable(near, 2)
+    await ann.open(2)
+    await ann("add_peer", connection_string=address(near), gossip=True)
+    await ann.until("gossip_info", lambda told: told["database"]["channel_policies"] == 6)
+    for rill in (far, last):
+        await stage.graph(rill, lambda graph: len(graph.policies) == 6)
+
+    await ann.pay(far.bolt11(await far.add_invoice(Msat(7_000_000), "over near")))
+    await far.pay_invoice(await ann.invoice(5000))
+    over_them = await far.pay_invoice(last.bolt11(await last.add_invoice(Msat(9_000_000), "over both")))
+    assert over_them.route == (near.node_id, ann.node_id, last.node_id)
