@@ -132,7 +132,7 @@ class ElectrumServer:
     def __init__(self, bitcoind: Bitcoind) -> None:
         self._bitcoind, self._index = bitcoind, Index()
         self._sessions: set[Session] = set()
-        self._looking = trio.Lock()
+        self.looking = trio.Lock()
         self.port = 0
         self._methods: dict[str, Callable[..., Any]] = {
             "server.version": lambda *_: ["a test's server", VERSION],
@@ -173,7 +173,7 @@ class ElectrumServer:
 
     async def look(self) -> None:
         """Take what is new, and tell whom it concerns."""
-        async with self._looking:
+        async with self.looking:
             best = self._index.hashes[-1:]
             await self._follow()
             await self._mempool()

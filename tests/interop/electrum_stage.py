@@ -31,8 +31,14 @@ class ElectrumStage(Stage):
         await self.mine(1)
         return wallet
 
+    async def restart_electrum(self, name: str) -> None:
+        """Stop a wallet, and start it again with all that it has kept."""
+        await self.wallets[name].stop()
+        await self.wallets[name].start()
+
     async def mine(self, count: int) -> None:
-        await super().mine(count)
+        async with self._server.looking:  # so that it sees them all at once
+            await super().mine(count)
         await self._server.look()
         height = await self.bitcoind.call("getblockcount")
         for wallet in self.wallets.values():

@@ -1,0 +1,147 @@
+"""Rill and Electrum hold payments of each other, restart, and go to chain with them."""
+
+from contextlib import suppress
+from secrets import token_bytes
+
+import pytest
+import trio
+
+from htlc.channel import Phase
+from node.daemon.node import Node
+from node.daemon.paying import PaymentFailed
+from node.daemon.payments import Status
+from tests.interop.electrum_peer import ElectrumPeer, ElectrumRefused, bitcoin
+from tests.interop.electrum_stage import ElectrumStage
+from tests.interop.stage import CAPACITY_SAT, HOST, LOOK_SECONDS, PATIENCE_SECONDS, PUSH_MSAT
+from tests.node.rpc_stage import Client
+from wire.bitcoin.tx import OutPoint
+from wire.crypto.hashes import sha256
+
+pytestmark = pytest.mark.slow
+
+PAID_SAT, LAPSED_SAT = 50_000, 60_000
+FEES_SAT = 30_000
+"""More than all transactions of a story cost together."""
+FINAL_BLOCKS = 150
+"""What Electrum wants between now and the deadline of a held payment, a little over its least."""
+DELAY_BLOCKS = 144
+STEP_BLOCKS, MOST_STEPS = 24, 20
+
+
+class Held:
+    """Two payments each way, of which the payee will take the first and leave the second."""
+
+    AMOUNTS_SAT = (PAID_SAT, LAPSED_SAT)
+
+    def __init__(self, wallet: ElectrumPeer, funding: OutPoint) -> None:
+        self.wallet, self.funding = wallet, funding
+        self.ours, self.theirs = ([token_bytes(32) for _ in self.AMOUNTS_SAT] for _ in range(2))
+
+    async def begin(self, rill: Node, nursery: trio.Nursery) -> None:
+        """Pay, and wait until the payees hold all."""
+        for preimage, amount_sat in zip(self.ours, self.AMOUNTS_SAT, strict=True):
+            asked = await self.wallet(
+                "add_hold_invoice",
+                payment_hash=sha256(preimage).hex(),
+                amount=bitcoin(amount_sat),
+                min_final_cltv_expiry_delta=FINAL_BLOCKS,
+            )
+            nursery.start_soon(self._we_pay, rill, asked["invoice"])
+        for preimage, amount_sat in zip(self.theirs, self.AMOUNTS_SAT, strict=True):
+            asked = await Client(rill).call(
+                "holdinvoice", payment_hash=sha256(preimage).hex(), amount=amount_sat * 1000
+            )
+            nursery.start_soon(self._they_pay, asked["bolt11"])
+        await self.are_held(rill)
+
+    async def _we_pay(self, rill: Node, text: str) -> None:
+        with suppress(PaymentFailed):
+            await rill.pay_invoice(text)
+
+    async def _they_pay(self, text: str) -> None:
+        with suppress(ElectrumRefused, OSError):
+            await self.wallet.pay(text)
+
+    async def are_held(self, rill: Node) -> None:
+        """Wait until the payees hold all."""
+        for preimage in self.ours:
+            await self.wallet.until(
+                "check_hold_invoice", lambda row: row["status"] == "paid", payment_hash=sha256(preimage).hex()
+            )
+        waiting = rill.switch.gathering.waiting
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not waiting.keys() >= set(map(sha256, self.theirs)):  # noqa: ASYNC110 - it tells nobody
+                await trio.sleep(LOOK_SECONDS)
+
+    async def take(self, rill: Node) -> None:
+        """Each payee decides to take its first."""
+        await self.wallet("settle_hold_invoice", preimage=self.ours[0].hex())
+        await Client(rill).call("settleholdinvoice", preimage=self.theirs[0].hex())
+
+    def are_taken(self, rill: Node) -> bool:
+        """Whether the chain has shown the preimages of what was taken."""
+        payment, invoice = sha256(self.ours[0]), sha256(self.theirs[0])
+        is_complete = rill.switch.payments.rows[payment].status is Status.COMPLETE
+        return is_complete and rill.switch.invoices.rows[invoice].is_paid
+
+
+async def in_bitcoin(wallet: ElectrumPeer) -> int:
+    """What it has on the chain, in satoshis."""
+    balance = await wallet("getbalance")
+    return round(sum(float(balance.get(kind, 0)) for kind in ("confirmed", "unconfirmed")) * 10**8)
+
+
+async def test_held_payments_outlive_restarts_and_are_settled_on_the_chain(
+    electrum_stage: ElectrumStage, nursery: trio.Nursery
+) -> None:
+    """We go to chain with the first wallet, and the second one with us."""
+    stage = electrum_stage
+    wallets = [await stage.electrum(name, lightning_to_self_delay=DELAY_BLOCKS) for name in ("ann", "ben")]
+    rill = await stage.rill("ours")
+    helds = []
+    for wallet in wallets:
+        await rill.connect(wallet.node_id, HOST, wallet.port)
+        channel = await rill.open_channel(wallet.node_id, CAPACITY_SAT, PUSH_MSAT, is_announced=False)
+        helds.append(Held(wallet, channel.charter.funding_outpoint))
+    await stage.confirm(2)
+    await stage.usable(rill, 2)
+    before_sat = rill.balance_sat.confirmed_sat
+    theirs_before_sat = [await in_bitcoin(wallet) for wallet in wallets]
+    for held in helds:
+        await held.wallet.open(1)
+        await held.begin(rill, nursery)
+
+    await stage.kill_rill("ours")
+    rill = await stage.start_rill("ours")
+    for name, held in zip(("ann", "ben"), helds, strict=True):
+        await held.wallet.open(1)
+        await stage.restart_electrum(name)
+        await held.wallet.open(1)
+        await held.are_held(rill)
+
+    ours, theirs = helds
+    [channel] = [each for each in rill.channels() if each.charter.funding_outpoint == ours.funding]
+    await rill.force_close(channel.id)
+    await theirs.wallet("close_channel", channel_point=str(theirs.funding), force=True)
+    for held in helds:
+        await held.take(rill)
+    with trio.fail_after(2 * PATIENCE_SECONDS):
+        while not all(held.are_taken(rill) for held in helds):
+            # block for block, so that who sweeps has the time to before the deadline comes
+            await stage.mine(1)
+            await trio.sleep(1)
+    for _ in range(MOST_STEPS):
+        await stage.mine(STEP_BLOCKS)
+        if all(channel.phase is Phase.CLOSED for channel in rill.channels()):
+            break
+    assert {channel.phase for channel in rill.channels()} == {Phase.CLOSED}
+    for held in helds:
+        rows = [rill.switch.payments.rows[sha256(preimage)] for preimage in held.ours]
+        assert [row.status for row in rows] == [Status.COMPLETE, Status.FAILED]
+        invoices = [rill.switch.invoices.rows[sha256(preimage)] for preimage in held.theirs]
+        assert [invoice.is_paid for invoice in invoices] == [True, False]
+    # as much was paid there as back
+    ours_sat = 2 * (CAPACITY_SAT - PUSH_MSAT // 1000)
+    assert 0 <= ours_sat - (rill.balance_sat.confirmed_sat - before_sat) <= FEES_SAT
+    for wallet, theirs_sat in zip(wallets, theirs_before_sat, strict=True):
+        assert 0 <= PUSH_MSAT // 1000 - (await in_bitcoin(wallet) - theirs_sat) <= FEES_SAT
