@@ -9,6 +9,8 @@ import msgspec
 from htlc.deadlines import CLAIM_BLOCKS
 from htlc.relay import Owed, Take
 from node.daemon.indexes import CREATED, DELETED, INVOICES, PAID, UPDATED
+from node.daemon.offer_ticket import read_ticket
+from node.daemon.signer import Signer
 from wire.bolt11 import Fallback, RouteHop
 from wire.crypto.hashes import sha256
 from wire.units import Msat
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from node.daemon.turn import Turn
 
 DEFAULT_EXPIRY_SECONDS = 3600
+OFFERED_EXPIRY_SECONDS = 7200  # what BOLT 12 has for an invoice that says nothing else
 DEFAULT_FINAL_DELTA_BLOCKS = 30
 """What we ask for beyond BOLT 11's 18: with those alone, a channel whose peer is away for one block
 while it owes us the removal of a fulfilled HTLC would have to go to chain."""
@@ -44,6 +47,15 @@ class LabelTaken(Exception):
         super().__init__(f"an invoice with the label {label!r} exists already")
 
 
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """That an invoice is one of BOLT 12, and what for."""
+
+    bolt12: str  # empty if it was dropped to make room for others
+    offer_id: bytes = b""  # of the offer of ours that it is for, if there is one
+    is_single_use: bool = False  # whether that offer is paid once and never again
+    payer_note: str = ""
+
+
 class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
     """An invoice of ours, and how it was paid."""
 
@@ -66,8 +78,9 @@ class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
     route_hints: tuple[tuple[RouteHop, ...], ...] = ()
     is_held: bool = False  # our user decides when it is paid, and has the preimage until then
     accepted_at: int = 0  # of a held one: since when all of it is here
-    is_cancelled: bool = False  # of a held one
+    is_cancelled: bool = False  # of a held one, or of one for an offer that our user deleted
     updated_index: int = 0  # counts the changes of all invoices; 0: it was never changed
+    asked: Asked | None = None
 
     @property
     def is_paid(self) -> bool:
@@ -90,8 +103,9 @@ class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
 class Invoices:
     """All invoices, in memory and on disk."""
 
-    def __init__(self, store: "Store", now: Callable[[], float], indexes: "Indexes") -> None:
-        self._store, self._now, self._indexes = store, now, indexes
+    def __init__(self, store: "Store", signer: Signer, now: Callable[[], float], indexes: "Indexes") -> None:
+        self._store, self._signer, self._now, self._indexes = store, signer, now, indexes
+        self.used_offers = store.used_offers()
         rows = (msgspec.msgpack.decode(raw, type=InvoiceRow) for raw in store.values("invoices"))
         self.rows = {row.payment_hash: row for row in rows}
         self.by_label = {row.label: row.payment_hash for row in self.rows.values() if row.label}
@@ -156,8 +170,30 @@ class Invoices:
             row.payment_secret,
             row.amount_msat,
             CLAIM_BLOCKS if is_accepted else row.min_final_cltv_expiry_delta,
-            is_open=row.is_open(self._now()),
+            is_open=row.is_open(self._now()) and not self._is_offer_spent(row),
         )
+
+    def _is_offer_spent(self, row: InvoiceRow) -> bool:
+        return row.asked is not None and row.asked.is_single_use and row.asked.offer_id in self.used_offers
+
+    def recall(self, turn: "Turn", payment_hash: bytes, path_id: bytes) -> None:
+        """Know an invoice for an offer again that was dropped, from what its payment brings back."""
+        ticket = None if payment_hash in self.rows else read_ticket(path_id, self._signer)
+        if ticket is None or self._now() > ticket.expires_at:
+            return
+        preimage = ticket.preimage(self._signer)
+        if sha256(preimage) == payment_hash:
+            row = new_invoice(
+                preimage,
+                path_id,
+                ticket.amount_msat,
+                "",
+                ticket.expires_at - OFFERED_EXPIRY_SECONDS,
+                OFFERED_EXPIRY_SECONDS,
+                ticket.final_delta_blocks,
+            )
+            asked = Asked("", ticket.offer_id, ticket.is_single_use)
+            self._enter(turn, msgspec.structs.replace(row, asked=asked))
 
     def settle(self, turn: "Turn", payment_hash: bytes, take: Take, received_msat: Msat) -> None:
         """Note that so much was paid for it."""
@@ -182,8 +218,14 @@ class Invoices:
             pay_index=self._indexes.next(turn, INVOICES, PAID),
         )
         paid = self._change(turn, paid)
+        if paid.asked is not None and paid.asked.offer_id:
+            self._note_used(turn, paid.asked.offer_id)
         for callback in self.on_settled:
             turn.then(lambda call=callback: call(paid))  # type: ignore[misc]
+
+    def _note_used(self, turn: "Turn", offer_id: bytes) -> None:
+        self.used_offers.add(offer_id)
+        turn.write(lambda: self._store.note_used_offer(offer_id))
 
     def note_accepted(self, turn: "Turn", payment_hash: bytes) -> None:
         """All of a held one is here: it does not expire any more."""
@@ -202,6 +244,14 @@ class Invoices:
 
     def delete(self, turn: "Turn", row: InvoiceRow) -> None:
         """Forget an invoice; if it is not paid, it cannot be any more."""
+        if row.asked is not None and not row.is_paid and not row.is_expired(self._now()):
+            # its payment would bring it back
+            self.cancel(turn, row.payment_hash)
+            return
+        self.drop(turn, row)
+
+    def drop(self, turn: "Turn", row: InvoiceRow) -> None:
+        """Keep an invoice no longer; one for an offer can be paid all the same."""
         del self.rows[row.payment_hash]
         self.by_label.pop(row.label, None)
         turn.write(lambda: self._store.forget_invoice(row.payment_hash))

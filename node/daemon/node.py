@@ -4,6 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ from wire.node_address import Dns, Ipv4, Ipv6, read_addresses
 from wire.units import Msat, Sat
 
 if TYPE_CHECKING:
+    from node.daemon.offers import Offers
     from node.daemon.tower_client import TowerClient
 
 log = logging.getLogger("rill.node")
@@ -180,6 +182,7 @@ class Node:
         self.watcher.on_block.append(self.fee_keeper.note_block)
         self.payer = Payer(self.switch, self.gossiper.graph, now)
         self.messenger = Messenger(self.switch)
+        self.messenger.on_arrived.append(lambda arrived: self.offers.receive(arrived))
         self.caller = Caller(self.switch, self._call)
         self.backup = BackupFile(self.switch, config.directory, self.address_of)
         self.caller.on_moved.append(self.backup.touch)
@@ -301,6 +304,14 @@ class Node:
     def graph(self) -> Graph:
         """The network as we know it."""
         return self.gossiper.graph
+
+    @cached_property
+    def offers(self) -> "Offers":
+        """Our offers, and those of others; only a node that runs has them."""
+        from node.daemon.offers import Offers
+
+        assert self._nursery is not None, "the node runs"
+        return Offers(self, self._nursery)
 
     def address_of(self, node_id: bytes) -> tuple[str, int] | None:
         """Where a node was reached before, or says that it is."""

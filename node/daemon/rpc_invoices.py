@@ -129,7 +129,8 @@ class InvoiceCommands:
             if wanted in (None, row.payment_hash)
             and label in (None, row.label or row.payment_hash.hex())
             and not row.is_held
-            and offer_id is None
+            and not row.is_cancelled
+            and (offer_id is None or (row.asked is not None and row.asked.offer_id.hex() == offer_id))
         ]
         return {"invoices": [self._shown(row) for row in paged(shown, index, start, limit)]}
 

@@ -67,6 +67,13 @@ class Signer:
         """Another identity of ours, which nobody can tell to be us."""
         return Signer(tagged_hash(b"rill/alias/" + purpose, self._seed))
 
+    def offer_secret(self, purpose: bytes, about: bytes) -> bytes:
+        """A secret of our offers and requests, always the same for the same purpose and subject."""
+        secret = tagged_hash(b"rill/offer/" + purpose, self._seed + about)
+        while not secp256k1.is_secret(secret):  # one in 2^128
+            secret = sha256(secret)
+        return secret
+
     def preimage(self, number: int) -> bytes:
         """A preimage that nobody else can guess, one for each number."""
         return sha256(tagged_hash(b"rill/preimage", self._seed), number.to_bytes(8, "big"))

@@ -31,6 +31,9 @@ create table if not exists closing_wishes(channel_id blob primary key, value blo
 create table if not exists broadcasts(txid blob primary key, raw blob not null, settled integer)
     without rowid;
 create table if not exists invoices(payment_hash blob primary key, value blob not null) without rowid;
+create table if not exists offers(offer_id blob primary key, value blob not null) without rowid;
+create table if not exists used_offers(offer_id blob primary key) without rowid;
+create table if not exists invoice_requests(invreq_id blob primary key, value blob not null) without rowid;
 create table if not exists payments(payment_hash blob primary key, value blob not null) without rowid;
 create table if not exists attempts(id integer primary key, value blob not null);
 create table if not exists tolls(channel_id blob primary key, value blob not null) without rowid;
@@ -249,6 +252,13 @@ class Store(Database):
 
     def forget_invoice(self, payment_hash: bytes) -> None:
         self.db.execute("delete from invoices where payment_hash = ?", (payment_hash,))
+
+    def used_offers(self) -> set[bytes]:
+        """The offers for which an invoice was paid."""
+        return {row[0] for row in self.db.execute("select offer_id from used_offers")}
+
+    def note_used_offer(self, offer_id: bytes) -> None:
+        self.db.execute("insert or ignore into used_offers values(?)", (offer_id,))
 
     def values(self, table: str) -> Iterator[bytes]:
         for _, value in self.items(table):

@@ -96,7 +96,7 @@ class Switch:
         self.peers: dict[bytes, Peer] = {}
         self.live: set[bytes] = set()  # channels that are taken up on the present connection
         self.indexes = Indexes(store)
-        self.invoices = Invoices(store, now, self.indexes)
+        self.invoices = Invoices(store, signer, now, self.indexes)
         self.payments = Payments(store, now, self.indexes)
         self.gathering = Gathering(self)
         self.ledger, self.establishment = Ledger(store, self.indexes), Establishment(self)

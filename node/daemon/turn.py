@@ -259,6 +259,8 @@ class Turn:
 
     def _receive(self, channel_id: bytes, htlc: Htlc, receive: Receive) -> None:
         invoices, gathering, payment_hash = self.switch.invoices, self.switch.gathering, htlc.payment_hash
+        if receive.path_id is not None:
+            invoices.recall(self, payment_hash, receive.path_id)
         match accept(htlc, receive, invoices.owed(payment_hash), self.switch.height):
             case Take() as take:
                 invoices.settle(self, payment_hash, take, htlc.amount_msat)

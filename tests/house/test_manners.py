@@ -11,6 +11,7 @@ from tests.house.sources import ROOMS, Source, definitions, sources
 # Where a task of the shell ends: it may catch everything, to fail safely and say so.
 TASK_BOUNDARIES = {
     ("node/daemon/switch.py", "Switch._run_request"),  # the asking task gets what its request raised
+    ("node/daemon/offers.py", "Offers._answer"),  # a stranger's onion message, which costs him nothing
     ("node/daemon/rpc.py", "Commands.call"),  # the client is told that its command failed
 }
 

@@ -113,6 +113,16 @@ class TooLittle(Unacceptable):
         super().__init__(f"{amount_msat} msat are less than the {expected_msat} msat asked for")
 
 
+class TooMuch(Unacceptable):
+    """So many items cost more than there is."""
+
+    field = 86
+
+    def __init__(self, amount_msat: int) -> None:
+        self.amount_msat = amount_msat
+        super().__init__(f"{amount_msat} msat are more than all bitcoin")
+
+
 class CurrencyUnknown(Unacceptable):
     """The amount is in money that we cannot convert."""
 

@@ -5,6 +5,7 @@ proof about some records tells nothing about the others.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -13,6 +14,8 @@ from wire.bolt12.forms import InvoiceRequest, Record, in_ranges, records_of
 from wire.crypto.hashes import tagged_hash
 from wire.crypto.secp256k1 import Point, Secret, is_signed_schnorr, sign_schnorr, xonly_of
 from wire.tlv import write_bigsize, write_record
+
+R = TypeVar("R", bound=InvoiceRequest)
 
 SIGNATURE_RANGE = (240, 1000)
 
@@ -40,7 +43,7 @@ def _branch(left: bytes, right: bytes | None = None) -> bytes:
     return left if right is None else tagged_hash(b"LnBranch", min(left, right) + max(left, right))
 
 
-def signed(form: InvoiceRequest, secret: Secret) -> InvoiceRequest:
+def signed(form: R, secret: Secret) -> R:
     """The form with its signature by this key."""
     return replace(form, signature=sign_schnorr(secret, signed_digest(form)))
 

@@ -21,6 +21,7 @@ from wire.bolt12.errors import (
     PathsDoNotMatch,
     QuantityOutOfBounds,
     TooLittle,
+    TooMuch,
     WrongAmount,
     WrongChain,
     WrongIssuer,
@@ -40,7 +41,7 @@ from wire.bolt12.kinds import PayInfo
 from wire.bolt12.merkle import SIGNATURE_RANGE, check_signature, merkle_root
 from wire.crypto.secp256k1 import Point
 from wire.features import BASIC_MPP, Features
-from wire.units import Msat
+from wire.units import MAX_MSAT, Msat
 
 BITCOIN = CHAIN_HASH["bitcoin"]
 # what an invoice may require of who pays it
@@ -144,9 +145,9 @@ def _check_quantity(request: InvoiceRequest) -> None:
 def _check_request_amount(request: InvoiceRequest) -> None:
     if request.offer_amount is None:
         _require(request, "invreq_amount")
-    elif request.offer_currency is None and request.invreq_amount is not None:
+    elif request.offer_currency is None:
         expected_msat = expected_amount(request)
-        if request.invreq_amount < expected_msat:
+        if request.invreq_amount is not None and request.invreq_amount < expected_msat:
             raise TooLittle(request.invreq_amount, expected_msat)
     if request.invreq_amount == 0:
         raise NothingToPay("invreq_amount", _NUMBERS["invreq_amount"])
@@ -157,12 +158,15 @@ def expected_amount(request: InvoiceRequest) -> Msat:
 
     Raises:
         CurrencyUnknown: in money that we cannot convert.
+        TooMuch: more than there is.
     """
     if request.offer_currency is not None:
         raise CurrencyUnknown(request.offer_currency)
-    return Msat(
-        (request.offer_amount or 0) * (1 if request.invreq_quantity is None else request.invreq_quantity)
-    )
+    count = 1 if request.invreq_quantity is None else request.invreq_quantity
+    amount_msat = (request.offer_amount or 0) * count
+    if amount_msat > MAX_MSAT:
+        raise TooMuch(amount_msat)
+    return Msat(amount_msat)
 
 
 def _check_name(request: InvoiceRequest) -> None:
