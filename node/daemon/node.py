@@ -27,6 +27,7 @@ from node.daemon.establish import best_type
 from node.daemon.fees import FeeKeeper
 from node.daemon.gossiper import Gossiper
 from node.daemon.hints import hints_in, route_hints
+from node.daemon.invoice_text import bolt11_text
 from node.daemon.invoices import (
     DEFAULT_EXPIRY_SECONDS,
     DEFAULT_FINAL_DELTA_BLOCKS,
@@ -52,9 +53,8 @@ from node.daemon.watch import Watcher, broadcast_forever
 from wire import bolt11, node_address
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
-from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point
-from wire.features import BASIC_MPP, INVOICE, OUR_INIT, Features
+from wire.features import BASIC_MPP, OUR_INIT, Features
 from wire.messages.base import Init, PeerStorage, PeerStorageRetrieval
 from wire.messages.gossip import (
     AnnouncementSignatures,
@@ -501,23 +501,7 @@ class Node:
 
     def bolt11(self, row: InvoiceRow) -> str:
         """The invoice as a string that any wallet reads (BOLT 11)."""
-        invoice = bolt11.Invoice(
-            currency=bolt11.CURRENCY[self.chain.network],
-            amount_msat=row.amount_msat,
-            timestamp=row.created_at,
-            payment_hash=row.payment_hash,
-            payment_secret=row.payment_secret,
-            description=None if row.is_hashed else row.description,
-            description_hash=sha256(row.description.encode()) if row.is_hashed else None,
-            fallbacks=row.fallbacks,
-            route_hints=row.route_hints,
-            expiry_seconds=row.expiry_seconds,
-            min_final_cltv_expiry_delta=row.min_final_cltv_expiry_delta,
-            payee=self.node_id,
-            # b11-invoices.2: what a payer must understand
-            features=INVOICE,
-        )
-        return bolt11.encode(invoice, self.signer.node_secret)
+        return bolt11_text(row, self.chain.network, self.signer)
 
     def on_settled(self, callback: Callable[[bytes, Msat], None]) -> None:
         """Call back with hash and amount whenever a payment to us is durable."""
