@@ -301,7 +301,9 @@ class Switch:
             turn.send(channel.charter.peer_id, Error(channel.id, b"this channel is closed here"))
 
     def _greet(self, turn: Turn, peer: Peer) -> None:
-        """Take up all channels with a peer that has just connected."""
+        """Take up all channels with a peer that has just connected, if it has not connected again since."""
+        if self.peers.get(peer.node_id) is not peer:
+            return
         for channel in turn.all_channels():
             if channel.charter.peer_id != peer.node_id or channel.phase in (Phase.FAILED, Phase.CLOSED):
                 continue

@@ -12,11 +12,13 @@ import trio.testing
 from gossip.validation import FORGET_AFTER_BLOCKS
 from htlc.channel import Phase
 from node.daemon.paying import PaymentFailed
+from node.daemon.peer import Peer
 from node.daemon.reconnect import Address, Caller
 from node.daemon.switch import Switch
 from tests.bolt import bolt
 from tests.node.line import Network, line, silent, until
 from tests.node.payments import AMOUNT
+from wire.codec import Message
 from wire.messages.channel import ChannelReestablish, UpdateFee
 from wire.scid import parts
 
@@ -32,6 +34,31 @@ async def test_nothing_is_heard_of_a_channel_before_it_is_taken_up(tmp_path: Pat
         await until(lambda: not net["bob"].switch.peers)
         assert net.channel("bob", "alice").fee_changes == ()
         assert net.channel("bob", "alice").phase is Phase.NORMAL
+
+
+@bolt("reestablish.1")
+async def test_a_channel_is_taken_up_once_when_one_connection_replaces_another_at_once(
+    tmp_path: Path,
+) -> None:
+    async with line(tmp_path, "alice bob") as net:
+        await net.part("alice", "bob")
+        switch = net["bob"].switch
+        sent: list[tuple[str, Message]] = []
+
+        def connection(name: str) -> Peer:
+            peer = SimpleNamespace(
+                node_id=net["alice"].node_id,
+                is_closing=False,
+                outlives=lambda _newer, _our_id: False,
+                close=lambda _why: None,
+                send=lambda message: sent.append((name, message)),
+            )
+            return cast(Peer, peer)
+
+        assert switch.add_peer(connection("first"))
+        assert switch.add_peer(connection("second"))
+        await switch.ask(lambda _: None)
+        assert [(name, type(message)) for name, message in sent] == [("second", ChannelReestablish)]
 
 
 async def test_what_a_peer_said_of_a_channel_that_has_failed_costs_nothing(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ what failed and tries again, as the real payer does. Nothing here reads a clock 
 network and the same wishes give the same trace, whose hash says so. Times are whole microseconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from heapq import heappop, heappush
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -68,6 +68,8 @@ class Payment:
         self.expiries: list[int] = []
         self.hold_us = wish.hold_us
         self.is_griefing = False
+        self.stopped_at = 0  # the place on its path that did not take it; behind the last, the payee
+        self.is_forgotten = False  # its payer went away
         self.why_last = ""  # why it is not tried again
 
 
@@ -83,6 +85,21 @@ AT_ONCE = Pace(hop_us=0)
 """As real nodes are under virtual time."""
 
 
+class Memory(Protocol):
+    """Where payers keep what their attempts have taught them."""
+
+    def sent(self, path: Sequence[int], amounts_msat: Sequence[int]) -> None:
+        """An HTLC is on its way."""
+
+    def ended(
+        self, path: Sequence[int], amounts_msat: Sequence[int], stopped_at: int, *, is_paid: bool
+    ) -> None:
+        """Its outcome is back with the payer; the direction of that place did not take it."""
+
+    def forget(self, payer: int) -> None:
+        """A payer goes away."""
+
+
 class Engine:
     """One run: what is scheduled, what has happened, and when it is."""
 
@@ -92,6 +109,7 @@ class Engine:
         self.attempts = 0
         self.outcomes: list[Outcome] = []
         self.on_outcome: list[Callable[[Outcome], None]] = []
+        self.memory: Memory | None = None
         self.may_pass: Callable[[Payment, int], bool] | None = None  # what else must agree to a forward
         self.on_passed: Callable[[Payment, int, bool], None] | None = None  # and hears how it ended
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -197,6 +215,8 @@ class Engine:
             self._fail(payment, at)
             return
         network.lock(direction, amount_msat)
+        if at == 0 and self.memory is not None:
+            self.memory.sent(payment.path, payment.amounts_msat)
         self._note(0, payment.number, direction, amount_msat)
         if at + 1 < len(payment.path):
             self.at(self.now_us + self.pace.hop_us, self._offer, payment, at + 1)
@@ -219,12 +239,14 @@ class Engine:
         """The payee settles; one that means harm, or does not want it, gives it back at the last moment."""
         if payment.wish.is_refused:
             payment.why_last = "the payee gave it back"
+        payment.stopped_at = len(payment.path)
         is_paid = not (payment.is_griefing or payment.wish.is_refused)
         self._back(payment, len(payment.path) - 1, is_paid)
 
     def _fail(self, payment: Payment, at: int) -> None:
         """The HTLC of this place could not be offered."""
         payment.avoided.add(payment.path[at])
+        payment.stopped_at = at
         self._note(1, payment.number, payment.path[at], payment.amounts_msat[at])
         if at == 0:
             self._try(payment)
@@ -248,7 +270,10 @@ class Engine:
             self.on_passed(payment, at, is_paid)
         if at:
             self.at(self.now_us + self.pace.hop_us, self._back, payment, at - 1, is_paid)
-        elif is_paid:
+            return
+        if self.memory is not None and not payment.is_forgotten:
+            self.memory.ended(payment.path, payment.amounts_msat, payment.stopped_at, is_paid=is_paid)
+        if is_paid:
             self._end(payment, is_paid=True)
         else:
             self._try(payment)
@@ -291,13 +316,18 @@ class Engine:
             self.changed(direction)
             self.changed(direction ^ 1)
         if not is_online:
-            for payment in self._under_way.values():
-                if payment.wish.payer == place:
-                    payment.why_last = "its payer went away"
+            self._forget(place)
             return
         stranded, self._stranded = self._stranded, []
         for each in stranded:
             self.at(self.now_us, self._back, *each)
+
+    def _forget(self, payer: int) -> None:
+        if self.memory is not None:
+            self.memory.forget(payer)
+        for payment in self._under_way.values():
+            if payment.wish.payer == payer:
+                payment.is_forgotten, payment.why_last = True, "its payer went away"
 
     def close(self, channel: int) -> None:
         """A channel takes nothing new any more; what is on its way ends as it would."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gossip.graph import Channel, Graph, Policy
 from gossip.no_route import NoRoute
-from gossip.routes import find_route
+from gossip.routes import Route, find_route
 from node.lab.flow.network import FlowNetwork
 from wire.crypto.secp256k1 import Point
 from wire.scid import scid
@@ -59,8 +59,6 @@ class ExactRouter:
         self._graph.apply_policy(*self._told(direction), policy)
 
     def path(self, payer: int, payee: int, amount_msat: int, avoided: Collection[int]) -> list[int] | None:
-        network = self._network
-        own = {_scid(at >> 1): Msat(max(0, network.room_msat(at))) for at in network.out[payer]}
         try:
             route = find_route(
                 self._graph,
@@ -69,14 +67,22 @@ class ExactRouter:
                 amount_msat,
                 FINAL_DELTA_BLOCKS,
                 excluded={self._told(direction) for direction in avoided},
-                local_limits=own,
+                local_limits=self._own_msat(payer),
             )
         except NoRoute:
             return None
+        return self._path_of(payer, route)
+
+    def _own_msat(self, payer: int) -> dict[int, Msat]:
+        """What each of the payer's channels can send now."""
+        network = self._network
+        return {_scid(at >> 1): Msat(max(0, network.room_msat(at))) for at in network.out[payer]}
+
+    def _path_of(self, payer: int, route: Route) -> list[int]:
         path, here = [], payer
         for hop in route.hops:
             there, number = self._places[hop.node_id], hop.short_channel_id >> 40
-            path.append(2 * number + (network.ends[number][0] != here))
+            path.append(2 * number + (self._network.ends[number][0] != here))
             here = there
         return path
 

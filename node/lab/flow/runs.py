@@ -11,7 +11,7 @@ from node.lab.fees.model import FeePolicy
 from node.lab.flow.engine import AT_ONCE, BEGINNING, HAPPENING, SECOND_US, Engine, Outcome, Pace, Wish
 from node.lab.flow.governors import Governor
 from node.lab.flow.network import FlowNetwork, network_of
-from node.lab.flow.routing import ExactRouter
+from node.lab.flow.payers import START_SECONDS, PayersRouter
 from node.lab.plugins import FEES, TRAFFIC, plugin
 from node.lab.scenario.model import (
     Close,
@@ -74,7 +74,9 @@ def run_scenario(scenario: Scenario, pace: Pace = AT_ONCE) -> Report:
         BadPlugin, Misfit: it names what there is not.
     """
     network = network_of(scenario)
-    engine = Engine(network, ExactRouter(network), pace)
+    router = PayersRouter(network, lambda: START_SECONDS + engine.now_us / SECOND_US)
+    engine = Engine(network, router, pace)
+    engine.memory = router
     govern(engine, scenario)
     for event in scenario.event:
         engine.at(round(event.at * SECOND_US), _happen, engine, event, rank=HAPPENING)

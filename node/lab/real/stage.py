@@ -21,6 +21,7 @@ from node.daemon.node import Node
 from node.lab.fees.advice import Adviser
 from node.lab.flow.engine import BEGINNING, HAPPENING, LOOKING, SECOND_US, Wish
 from node.lab.flow.network import FlowNetwork, network_of
+from node.lab.flow.payers import START_SECONDS
 from node.lab.flow.runs import Report, channels_between, end_us, last_us, policy_of, wish_of, wishes_of
 from node.lab.real.agenda import TICK_SECONDS, Agenda
 from node.lab.real.payments import Desk, Release
@@ -68,7 +69,7 @@ async def _run(scenario: Scenario) -> Report:
         place.make(scenario, Setup())
         async with embedded_ground(place.chain_directory) as ground, trio.open_nursery() as nursery:
             nodes = {
-                name: NodeHere(name, place.node_directory(name), ground.chain(), scenario.seed, 0)
+                name: NodeHere(name, place.node_directory(name), ground.chain(), scenario.seed, 0, _now)
                 for name in scenario.names
             }
             fleet = Fleet(place, scenario, ground, dict(nodes))
@@ -78,6 +79,11 @@ async def _run(scenario: Scenario) -> Report:
             report = stage.report()
             nursery.cancel_scope.cancel()
     return report
+
+
+def _now() -> float:
+    """What the nodes' clocks show: virtual time, too."""
+    return START_SECONDS + trio.current_time()
 
 
 class Stage:

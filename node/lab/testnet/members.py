@@ -1,5 +1,6 @@
 """The nodes of a testnet, alike from outside: in this process, or each in one of its own."""
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -70,12 +71,20 @@ class Member(Protocol):
 class NodeHere:
     """A node in this process; its socket is served like any other's."""
 
-    def __init__(self, name: str, directory: Path, chain: Chain, seed: int, port: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        chain: Chain,
+        seed: int,
+        port: int,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.name, self.port, self.is_up = name, port, False
         self.directory = directory / NETWORK
         self.node: Node | None = None
         self.node_id = ""
-        self._chain, self._seed = chain, seed
+        self._chain, self._seed, self._now = chain, seed, now
         self._scope, self._ended = trio.CancelScope(), trio.Event()
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -92,7 +101,7 @@ class NodeHere:
         config = NodeConfig(
             self.directory, seed=node_seed(self._seed, self.name), alias=self.name, host=HOST, port=self.port
         )
-        node = self.node = Node(config, self._chain)
+        node = self.node = Node(config, self._chain, self._now)
         stream = LaterStream(node, self.directory / "stream")
         identity = Identity(self.directory, self.name)
         self._commands, general = commands_of(node, identity, *rooms_of(stream))
