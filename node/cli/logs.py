@@ -53,3 +53,12 @@ def start_logging(
     for one, subsystem in levels:
         rill.getChild(subsystem).setLevel(LEVELS[one])
     rill.propagate = False
+
+
+def reopen_logs() -> None:
+    """Go on in files of the same names: whoever rotates logs has moved those that we write to away."""
+    for handler in logging.getLogger("rill").handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+    # which opens them again
+    logging.getLogger("rill.lightningd").info("Opened log file")

@@ -2,11 +2,12 @@
 
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from htlc.keys import ChannelSecrets
 from htlc.opening import MOST_HTLCS
 from htlc.relay import Toll
-from node.cli.node_options import network_of
+from node.cli.node_options import directory_of, network_of
 from node.cli.options import BadOption, Settings
 from node.cli.places import bind_address
 from node.daemon.autoclean import USUAL_CYCLE_SECONDS, ages_in
@@ -14,6 +15,7 @@ from node.daemon.dialing import Proxy
 from node.daemon.invoices import DEFAULT_FINAL_DELTA_BLOCKS
 from node.daemon.node import NodeConfig
 from node.daemon.reconnect import Address
+from node.daemon.rpc import SOCKET_NAME
 from node.daemon.rpc_peers import DEFAULT_PORTS
 from node.daemon.signer import ForcedKeys
 from wire import node_address
@@ -68,6 +70,31 @@ def config_of(settings: Settings, directory: Path) -> NodeConfig:
         forced_keys=_forced_keys(settings),
         sabotage=settings.find("dev-disconnect"),
     )
+
+
+def usual_views(config: NodeConfig, settings: Settings) -> dict[str, dict[str, Any]]:
+    """What `listconfigs` shows of options that were not given, but have a value all the same."""
+    toll, directory = config.toll, directory_of(settings)
+    found: dict[str, dict[str, Any]] = {
+        "lightning-dir": {"value_str": str(directory)},
+        "network": {"value_str": network_of(settings)},
+        "rpc-file": {"value_str": SOCKET_NAME},
+        "pid-file": {"value_str": f"lightningd-{network_of(settings)}.pid"},
+        "alias": {"value_str": config.alias},
+        "rgb": {"value_str": config.rgb_color.hex()},
+        "fee-base": {"value_int": toll.fee_base_msat},
+        "fee-per-satoshi": {"value_int": toll.fee_proportional_millionths},
+        "cltv-delta": {"value_int": toll.cltv_expiry_delta},
+        "cltv-final": {"value_int": config.final_delta_blocks},
+        "funding-confirms": {"value_int": config.minimum_depth_blocks},
+        "max-concurrent-htlcs": {"value_int": config.max_accepted_htlcs},
+        "htlc-minimum-msat": {"value_msat": config.htlc_minimum_msat},
+        "min-capacity-sat": {"value_int": config.smallest_channel_sat},
+        "log-level": {"value_str": "info"},
+        "large-channels": {"set": True},
+    }
+    known = {name: value for name, value in found.items() if value.get("value_str") != ""}
+    return {name: {**value, "source": "default"} for name, value in known.items()}
 
 
 def _alias(settings: Settings) -> str:

@@ -68,6 +68,7 @@ def _secrets(text: str) -> tuple[bytes, ...]:
     return parts
 
 
+BLOCKS = Kind("a number", int, "value_int")
 TOWER = Kind("ID@HOST:PORT", _tower, "value_str")
 NODE_ID = Kind("the 66 hex digits of a node's id", _node_id, "value_str")
 LEVEL = Kind(f"one of {', '.join(LOG_LEVELS)}", _level, "value_str")
@@ -78,8 +79,8 @@ def _dev(name: str, kind: Kind, help: str, metavar: str = "") -> Option:
     return Option(name, kind, help, metavar, is_for_developers=True)
 
 
-def _ignored(name: str, kind: Kind) -> Option:
-    return Option(name, kind, "", is_ignored=True, is_repeated=True)
+def _ignored(name: str, kind: Kind, *, is_list: bool = False) -> Option:
+    return Option(name, kind, "", is_ignored=True, is_repeated=True, is_shown_once=not is_list)
 
 
 _CLEANED = {
@@ -107,8 +108,16 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("alias", TEXT, "How others see it, up to 32 bytes. Without: from its key.", "NAME"),
         Option("rgb", COLOR, "Its color. Without: from its key.", "RRGGBB"),
         Option("rpc-file", FILE, "The socket of its commands. Without: lightning-rpc.", "FILE"),
-        Option("log-level", LEVEL, "How much to say, of one subsystem or of all.", "LEVEL[:SUBSYSTEM]", True),
+        Option(
+            "log-level",
+            LEVEL,
+            "How much to say, of one subsystem or of all.",
+            "LEVEL[:SUBSYSTEM]",
+            is_repeated=True,
+            is_shown_once=True,
+        ),
         Option("log-file", TEXT, "Where to log; - is stdout, which it is without.", "FILE", True),
+        Option("pid-file", FILE, "Where to write its number. Without: lightningd-NETWORK.pid.", "FILE"),
         Option("version", FLAG, "Print the version, and end."),
         Option("list-features-only", FLAG, "Print the features that it offers to peers, and end."),
         Option("help", FLAG, "Print this, and end."),
@@ -192,19 +201,30 @@ IGNORED = (
     _ignored("dev-no-plugin-checksum", FLAG),
     _ignored("dev-no-version-checks", FLAG),
     _ignored("dev-debug-self", FLAG),
-    _ignored("rescan", TEXT),
+    _ignored("rescan", BLOCKS),
     _ignored("disable-dns", FLAG),
     _ignored("allow-deprecated-apis", TRUTH),
     _ignored("log-prefix", TEXT),
     _ignored("log-timestamps", TRUTH),
     _ignored("watchtime-blocks", NUMBER),
+    _ignored("database-upgrade", TRUTH),
+    _ignored("invoices-onchain-fallback", FLAG),
+    _ignored("experimental-dual-fund", FLAG),
+    _ignored("funder-policy", TEXT),
+    _ignored("funder-policy-mod", TEXT),
+    _ignored("funder-min-their-funding", TEXT),
+    _ignored("funder-per-channel-max", TEXT),
+    _ignored("funder-fuzz-percent", NUMBER),
+    _ignored("funder-lease-requests-only", TRUTH),
+    _ignored("lease-fee-base-sat", TEXT),
+    _ignored("lease-fee-basis", NUMBER),
     _ignored("ignore-fee-limits", TRUTH),
     _ignored("autoconnect-seeker-peers", NUMBER),
     _ignored("wallet", TEXT),
     _ignored("grpc-port", NUMBER),
     _ignored("grpc-host", TEXT),
     _ignored("clnrest-swagger-root", TEXT),
-    _ignored("disable-plugin", TEXT),
+    _ignored("disable-plugin", TEXT, is_list=True),
     _ignored("clear-plugins", FLAG),
     _ignored("i-promise-to-fix-broken-api-user", TEXT),
 )

@@ -1,8 +1,10 @@
 """What `rill node` runs: the node, its chain, its RPC, and what ends them."""
 
 import logging
+import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import trio
@@ -11,12 +13,12 @@ from node.chain.bitcoind import RPC_PORTS, cookie_path
 from node.chain.http import Credentials
 from node.chain.interface import Chain, ChainDirectoryInUse, ChainPortTaken, ChainTrouble, UnknownBlock
 from node.cli.chain_access import open_chain
-from node.cli.logs import start_logging
-from node.cli.node_config import config_of
+from node.cli.logs import reopen_logs, start_logging
+from node.cli.node_config import config_of, usual_views
 from node.cli.node_options import directory_of, network_of
 from node.cli.options import BadOption, Settings
 from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_address
-from node.cli.signals import until_signal
+from node.cli.signals import at_hangup, until_signal
 from node.cli.words import complain
 from node.daemon.gossip_file import GossipFile
 from node.daemon.node import Node, PortTaken
@@ -92,9 +94,10 @@ def _start_logging(settings: Settings, directory: Path) -> None:
 async def _serve(settings: Settings, directory: Path) -> None:
     with ExitStack() as kept:
         async with until_signal() as nursery:
+            await nursery.start(at_hangup, reopen_logs)
             chain = await _chain(settings, directory, nursery, kept)
             async with trio.open_nursery() as living:
-                server, general = await _start(settings, directory, chain, living, nursery)
+                server, general = await _start(settings, directory, chain, living, nursery, kept)
                 await general.stopped.wait()
                 living.cancel_scope.cancel()
             # who called `stop` may start the next node in this place as soon as it is answered
@@ -104,7 +107,12 @@ async def _serve(settings: Settings, directory: Path) -> None:
 
 
 async def _start(
-    settings: Settings, directory: Path, chain: Chain, living: trio.Nursery, nursery: trio.Nursery
+    settings: Settings,
+    directory: Path,
+    chain: Chain,
+    living: trio.Nursery,
+    nursery: trio.Nursery,
+    kept: ExitStack,
 ) -> tuple[RpcServer, GeneralCommands]:
     """Start the node in one nursery, and what its user speaks with in the other, which ends later."""
     node = Node(config_of(settings, directory), chain)
@@ -114,15 +122,31 @@ async def _start(
     await living.start(GossipFile(directory, node.gossiper).run)
     # a node that knows no height yet is of no use to anybody
     await node.watcher.wait_for_height(min(1, (await chain.tip()).height))
-    identity = Identity(directory, node.alias, settings.views())
+    identity = Identity(directory, node.alias, {**usual_views(node.config, settings), **settings.views()})
     commands, general = commands_of(node, identity, *rooms_of(stream))
     general.is_ended_by_others = True
     server = RpcServer(directory / settings.get("rpc-file", Path(SOCKET_NAME)), commands)
     await nursery.start(server.run)
     if settings.has("clnrest-port"):
         await _serve_rest(settings, directory, nursery, commands, node)
+    kept.enter_context(_pid_file(settings))
     log.info("Server started with public key %s, alias %s", node.node_id.hex(), node.alias)
     return server, general
+
+
+@contextmanager
+def _pid_file(settings: Settings) -> Iterator[None]:
+    """A file with our number, by which scripts find a node that runs; gone when it ends."""
+    usual = Path(f"lightningd-{network_of(settings)}.pid")
+    path = directory_of(settings) / settings.get("pid-file", usual)
+    ours = f"{os.getpid()}\n"
+    path.write_text(ours)
+    try:
+        yield
+    finally:
+        # whoever waited for `stop` may have started the next node here
+        if path.exists() and path.read_text() == ours:
+            path.unlink()
 
 
 async def _serve_rest(

@@ -86,6 +86,7 @@ class Option(NamedTuple):
     is_hidden: bool = False  # its value, from `listconfigs`
     is_ignored: bool = False  # lightningd has it, and here it means nothing
     is_for_developers: bool = False
+    is_shown_once: bool = False  # by `listconfigs`, though it may be repeated
 
 
 class Said(NamedTuple):
@@ -129,7 +130,7 @@ class Settings:
         found = [each for each in self.said if each.option.name == name]
         option, shown_as = found[-1].option, found[-1].option.kind.shown_as
         values = [_shown(each) for each in found]
-        if option.is_repeated:
+        if option.is_repeated and not option.is_shown_once:
             plural = shown_as.replace("value_", "values_")
             return {plural: values, "sources": [each.source for each in found]}
         return {shown_as: values[-1], "source": found[-1].source}

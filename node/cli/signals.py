@@ -1,7 +1,7 @@
 """Running in the foreground until SIGINT or SIGTERM."""
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -20,6 +20,14 @@ async def until_signal() -> AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
     except ExceptionGroup as group:
         raise _first(group) from None
+
+
+async def at_hangup(act: Callable[[], None], task_status: trio.TaskStatus[None]) -> None:
+    """Do something at each SIGHUP, until cancelled."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            act()
 
 
 async def _cancel_at_signal(scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from node.cli.client_call import call_node
+from node.cli.client_call import Call, Shape, call_node
+from node.daemon.rpc import SOCKET_NAME
 from node.daemon.rpc_client import NodeClient, NodeUnreachable
 from node.daemon.rpc_parameters import CommandFailed
 from node.lab.scenario.reading import BadScenario
@@ -207,7 +208,8 @@ def execute_on(directory: Path, node: str, method: str, parameters: list[str], *
         return say_failed(none)
     if node not in names:
         return say_failed(f"there is no node called {node}", USAGE)
-    return call_node(place.node_directory(node) / NETWORK, method, parameters, as_json=as_json)
+    path = place.node_directory(node) / NETWORK / SOCKET_NAME
+    return call_node(path, Call(method, tuple(parameters)), Shape.JSON if as_json else Shape.TABLES)
 
 
 def show_logs(directory: Path, node: str | None, count: int, *, as_json: bool) -> int:

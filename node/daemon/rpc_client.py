@@ -1,6 +1,8 @@
 """The other end of the RPC: calls of a node in another process."""
 
 import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import trio
 
 from node.daemon.rpc import READ_BYTES, SOCKET_NAME, short_name
 from node.daemon.rpc_parameters import CommandFailed
+
+_LISTENING = {"jsonrpc": "2.0", "id": "notifications", "method": "notifications", "params": [True]}
 
 
 class NodeUnreachable(Exception):
@@ -21,10 +25,12 @@ class NodeUnreachable(Exception):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What comes back."""
+    """What comes back: an answer, or a word of how it gets on."""
 
-    result: Any = None
+    id: str | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
     error: dict[str, Any] | None = None
+    params: dict[str, Any] = {}
 
 
 class NodeClient:
@@ -42,28 +48,51 @@ class NodeClient:
             CommandFailed: the node refuses.
             NodeUnreachable: there is no node, or it ended before it answered.
         """
-        asked = {"jsonrpc": "2.0", "id": f"rill:{method}#{next(self._numbers)}", "method": method}
-        raw = await self._exchange(msgspec.json.encode({**asked, "params": list(positional) or named}))
-        reply = msgspec.json.decode(raw, type=Reply)
-        if reply.error is not None:
-            raise CommandFailed(reply.error["code"], reply.error["message"], reply.error.get("data"))
-        return reply.result
+        return msgspec.json.decode(await self.ask(method, list(positional) or named))
 
-    async def _exchange(self, request: bytes) -> bytes:
+    async def ask(
+        self,
+        method: str,
+        params: list[Any] | dict[str, Any],
+        wanted: dict[str, Any] | None = None,
+        hear: Callable[[str, str], None] | None = None,
+    ) -> msgspec.Raw:
+        """The result of a command as it came.
+
+        Args:
+            wanted: the filter of its fields.
+            hear: told the level and the text of each word on how the command gets on.
+
+        Raises:
+            CommandFailed, NodeUnreachable: as `call` does.
+        """
+        asked = {"jsonrpc": "2.0", "id": f"rill:{method}#{next(self._numbers)}", "method": method}
+        request = {**asked, "params": params} | ({} if wanted is None else {"filter": wanted})
+        before = b"" if hear is None else msgspec.json.encode(_LISTENING)
+        async with aclosing(self._exchange(before + msgspec.json.encode(request))) as replies:
+            async for reply in replies:
+                if reply.id == asked["id"]:
+                    return _result_of(reply)
+                if hear is not None and "message" in reply.params:
+                    hear(reply.params.get("level", "info"), reply.params["message"])
+        raise NodeUnreachable(self.path, "it ended before it answered")
+
+    async def _exchange(self, request: bytes) -> AsyncGenerator[Reply, None]:
+        """All that comes back, one after another."""
         try:
             async with self._connected() as stream:
                 await stream.send_all(request)
-                reply = bytearray()
-                while not reply.endswith(b"\n\n"):
-                    received = await stream.receive_some(READ_BYTES)
-                    if not received:
-                        raise NodeUnreachable(self.path, "it ended before it answered")
-                    reply += received
+                waiting = bytearray()
+                while received := await stream.receive_some(READ_BYTES):
+                    waiting += received
+                    *whole, rest = waiting.split(b"\n\n") if received.endswith(b"\n") else (waiting,)
+                    for raw in whole:
+                        yield msgspec.json.decode(raw, type=Reply)
+                    waiting = rest
         except OSError as error:
             raise NodeUnreachable(self.path, (error.strerror or str(error)).lower()) from None
         except trio.BrokenResourceError:
-            raise NodeUnreachable(self.path, "it ended before it answered") from None
-        return bytes(reply)
+            return
 
     def _connected(self) -> trio.SocketStream:
         unconnected = socket.socket(socket.AF_UNIX)
@@ -75,3 +104,9 @@ class NodeClient:
             unconnected.close()
             raise
         return trio.SocketStream(trio.socket.from_stdlib_socket(unconnected))
+
+
+def _result_of(reply: Reply) -> msgspec.Raw:
+    if reply.error is not None:
+        raise CommandFailed(reply.error["code"], reply.error["message"], reply.error.get("data"))
+    return reply.result

@@ -1,5 +1,6 @@
 """`rill node` and `rill chain` as a user runs them: processes, sockets, signals, exit codes."""
 
+import os
 import signal
 import stat
 from collections.abc import Iterator
@@ -142,6 +143,24 @@ async def test_a_signal_ends_a_node_cleanly(tmp_path: Path, number: signal.Signa
     with pytest.raises(NodeUnreachable):
         await node.call("getinfo")
     chain.close()
+
+
+@pytest.mark.slow
+async def test_a_script_finds_a_node_by_its_number_and_moves_its_log_away(tmp_path: Path) -> None:
+    log = tmp_path / "alice.log"
+    node = RillNode(tmp_path / "alice", _free_port(), "--chain=embedded", "--log-file=-", f"--log-file={log}")
+    node.wait_for(READY)
+    number = tmp_path / "alice" / "lightningd-regtest.pid"
+    assert int(number.read_text()) == node.pid
+    assert READY in log.read_text()
+    log.rename(tmp_path / "old.log")
+    os.kill(node.pid, signal.SIGHUP)
+    node.wait_for("Opened log file")
+    assert (await node.call("listconfigs", config="pid-file"))["configs"]["pid-file"]["source"] == "default"
+    assert node.end() == 0
+    assert not number.exists()
+    assert log.read_text().splitlines()[-1].endswith("stopped")
+    assert READY not in log.read_text()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from node.cli.client_call import flat
 from node.cli.main import run
 from node.cli.tables import show
 from tests.node.processes import READY, RillNode
@@ -62,7 +63,32 @@ def test_a_node_is_asked_and_answers(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["code"] == -32602
     assert run([*ask, "help"]) == 0
     assert "fundchannel id amount" in capsys.readouterr().out
+    ask_as_lightning_cli(ask, capsys)
     assert run([*ask, "stop"]) == 0
     assert node.code() == 0
-    assert run([*ask, "getinfo"]) == 1
+    assert run([*ask, "getinfo"]) == 2
     assert "no node answers" in capsys.readouterr().err
+
+
+def ask_as_lightning_cli(ask: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With the options that lightning-cli has."""
+    capsys.readouterr()
+    assert run([*ask, "-F", "listinvoices"]) == 0
+    assert "invoices[0].label=7" in capsys.readouterr().out.splitlines()
+    assert run([*ask, "-J", "-l", '{"alias": true, "blockheight": true}', "getinfo"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"alias", "blockheight"}
+    assert run([*ask, "--regtest", "-R", "-k", "invoice", "label=8", "amount_msat=1", "description=12"]) == 0
+    assert "payment_hash" in json.loads(capsys.readouterr().out)
+    # digits are whatever is wanted there: here a label and a description
+    assert run([*ask, "-o", "-H", "invoice", "any", "a=b", "0012"]) == 0
+    assert run([*ask, "-J", "listinvoices", "a=b"]) == 1
+    assert run([*ask, "-J", "-o", "listinvoices", "a=b"]) == 0
+    assert '"description":"0012"' in capsys.readouterr().out
+    for wrong in ("-k listinvoices 9", "-J -F getinfo", "-l x getinfo", "-N x stop"):
+        assert run([*ask, *wrong.split()]) == 2
+    capsys.readouterr()
+
+
+def test_each_value_has_a_line_with_its_way() -> None:
+    result = {"help": [{"command": "a b"}, {"n": 1}], "is_so": True, "none": []}
+    assert list(flat("", result)) == ["help[0].command=a b", "help[1].n=1", "is_so=true"]
