@@ -65,6 +65,7 @@ def test_a_network_of_ours_is_driven_as_one_of_lightningd(node_factory: Any, bit
     # a connection is cut where the test says, and its payment arrives all the same
     l4 = node_factory.get_node(disconnect=["-WIRE_COMMITMENT_SIGNED"], may_reconnect=True)
     l4.openchannel(l3, 1_000_000)
+    wait_for(lambda: l4.channel_state(l3) == "CHANNELD_NORMAL")
     third = l3.rpc.invoice(Millisatoshi("27sat"), "third", "a third")
     assert l4.rpc.pay(third["bolt11"])["status"] == "complete"
 
