@@ -124,6 +124,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     cleaning_ages_seconds: dict[str, int] = {}  # by kind, what is forgotten so long after its end
     cleaning_cycle_seconds: int = USUAL_CYCLE_SECONDS
     proxy: Proxy | None = None
+    fronting_nodes: tuple[Point, ...] = ()  # the peers that lead to us in offers, so that they do not name us
     forced_keys: ForcedKeys = ForcedKeys()
     sabotage: Path | None = None  # what a test of the protocol does to connections
 

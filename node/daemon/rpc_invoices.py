@@ -31,7 +31,7 @@ from node.daemon.rpc_parameters import (
     at_most_one,
     paged,
 )
-from node.daemon.rpc_payment_views import hold_view, invoice_view, read_invoice
+from node.daemon.rpc_payment_views import hash_in, hold_view, invoice_view, read_invoice
 from node.daemon.turn import Turn
 from wire import scid
 from wire.bitcoin.address import InvalidAddress, script_of
@@ -121,7 +121,7 @@ class InvoiceCommands:
     ) -> dict[str, Any]:
         """Our invoices, in the order they were made."""
         at_most_one(label=label, invstring=invstring, payment_hash=payment_hash, offer_id=offer_id)
-        wanted = payment_hash if invstring is None else read_invoice(self._node, invstring).payment_hash
+        wanted = payment_hash if invstring is None else hash_in(self._node, invstring)
         rows = sorted(self._node.switch.invoices.rows.values(), key=lambda row: row.created_index)
         shown = [
             row

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 
 from node.daemon.gathering import Part
-from node.daemon.invoices import InvoiceRow
+from node.daemon.invoices import Asked, InvoiceRow
 from node.daemon.node import Node
 from node.daemon.payments import AttemptRow, PaymentRow, Refusal, Status
 from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed
 from wire import bolt11
 from wire.bitcoin.address import NoAddressForm, address_of
+from wire.bolt12.text import is_bolt12
 from wire.crypto.secp256k1 import Point, der_of
 from wire.scid import text_of
 
@@ -36,6 +37,24 @@ def read_invoice(node: Node, text: str) -> bolt11.Invoice:
     return invoice
 
 
+def hash_in(node: Node, text: str) -> bytes:
+    """The payment hash of an invoice, of whichever kind.
+
+    Raises:
+        CommandFailed: it is none.
+    """
+    if not is_bolt12(text):
+        return read_invoice(node, text).payment_hash
+    # most nodes never see one
+    from wire.bolt12.errors import Unacceptable
+    from wire.bolt12.forms import Invoice, read_form
+
+    try:
+        return read_form(Invoice, text).invoice_payment_hash or b""
+    except Unacceptable as wrong:
+        raise CommandFailed(INVALID_PARAMETERS, f"Invalid bolt12: {wrong}") from None
+
+
 # --- invoices of ours
 
 
@@ -50,7 +69,9 @@ def invoice_view(node: Node, row: InvoiceRow, now_seconds: float | None = None) 
         "expires_at": row.expires_at,
         "created_index": row.created_index,
     }
-    if not row.is_keysend:
+    if row.asked is not None:
+        view |= _asked_view(row.asked)
+    elif not row.is_keysend:
         view["bolt11"] = node.bolt11(row)
     if row.updated_index:
         view["updated_index"] = row.updated_index
@@ -64,6 +85,15 @@ def invoice_view(node: Node, row: InvoiceRow, now_seconds: float | None = None) 
             "payment_preimage": row.payment_preimage.hex(),
         }
     return view
+
+
+def _asked_view(asked: Asked) -> dict[str, str]:
+    told = {
+        "bolt12": asked.bolt12,
+        "local_offer_id": asked.offer_id.hex(),
+        "invreq_payer_note": asked.payer_note,
+    }
+    return {name: text for name, text in told.items() if text}
 
 
 def hold_view(node: Node, row: InvoiceRow) -> dict[str, Any]:

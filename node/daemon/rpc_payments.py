@@ -3,6 +3,7 @@
 import secrets
 from typing import Any
 
+import msgspec
 import trio
 
 from gossip.no_route import CltvTooFar, FeeTooHigh
@@ -33,6 +34,7 @@ from node.daemon.rpc_parameters import (
 from node.daemon.rpc_payment_views import (
     decoded_view,
     failure_view,
+    hash_in,
     paid_view,
     payment_view,
     read_invoice,
@@ -42,6 +44,7 @@ from node.daemon.rpc_routes import excluded
 from node.daemon.turn import Turn
 from wire import bolt11, scid
 from wire.bolt11 import Invoice, RouteHop
+from wire.bolt12.text import is_bolt12
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import is_point
 from wire.features import BASIC_MPP
@@ -89,28 +92,35 @@ class PaymentCommands:
         description: Text = "",
         partial_msat: AmountMsat | None = None,
     ) -> dict[str, Any]:
-        """Pay an invoice."""
-        invoice = read_invoice(self._node, bolt11)
-        amount = self._amount(invoice, amount_msat, description)
-        most_fee_msat = _most_fee(amount, maxfee, maxfeepercent, exemptfee)
+        """Pay an invoice, or an offer."""
+        asked = await self._asked(bolt11, amount_msat, description, "", retry_for)
+        most_fee_msat = _most_fee(asked.amount_msat, maxfee, maxfeepercent, exemptfee)
+        wanted = _bounded(asked, most_fee_msat, maxdelay, partial_msat, label)
         edges, nodes = excluded(exclude or [])
-        wanted = Wanted(
+        wanted = msgspec.structs.replace(wanted, excluded=frozenset(edges), excluded_nodes=frozenset(nodes))
+        return paid_view(await self._pay(wanted, retry_for))
+
+    async def _asked(
+        self, text: str, amount_msat: Msat | None, description: str, payer_note: str, seconds: int
+    ) -> Wanted:
+        """What an invoice, or an offer, asks for."""
+        if is_bolt12(text):
+            # most nodes never see one
+            from node.daemon.bolt12_paying import wanted_by
+
+            return await wanted_by(self._node, text, amount_msat, payer_note, seconds)
+        invoice = read_invoice(self._node, text)
+        return Wanted(
             invoice.payee,
             invoice.payment_hash,
-            min(amount, partial_msat or amount),
-            total_msat=amount,
+            self._amount(invoice, amount_msat, description),
             payment_secret=invoice.payment_secret,
             payment_metadata=invoice.payment_metadata,
             final_cltv_expiry_delta=invoice.min_final_cltv_expiry_delta,
-            max_fee_msat=most_fee_msat,
-            max_cltv_blocks=min(maxdelay, MAX_CLTV_BLOCKS),
-            excluded=frozenset(edges),
-            excluded_nodes=frozenset(nodes),
             may_split=invoice.features.has(BASIC_MPP),
             hints=hints_in(invoice),
-            note=Note(bolt11, label, description),
+            note=Note(text, description=description),
         )
-        return paid_view(await self._pay(wanted, retry_for))
 
     async def xpay(
         self,
@@ -121,31 +131,24 @@ class PaymentCommands:
         retry_for: Integer = RETRY_SECONDS,
         partial_msat: AmountMsat | None = None,
         maxdelay: Integer = MAX_CLTV_BLOCKS,
+        payer_note: Text = "",
         label: Label = "",
     ) -> dict[str, Any]:
-        """Pay an invoice; what fails says which hop refused, and why."""
+        """Pay an invoice, or an offer; what fails says which hop refused, and why."""
         try:
-            paid = await self.pay(
-                invstring,
-                amount_msat,
-                label,
-                maxfee=maxfee,
-                maxfeepercent=XPAY_FEE_PERCENT,
-                retry_for=retry_for,
-                partial_msat=partial_msat,
-                maxdelay=maxdelay,
-            )
+            asked = await self._asked(invstring, amount_msat, "", payer_note, retry_for)
+            most_fee_msat = _most_fee(asked.amount_msat, maxfee, XPAY_FEE_PERCENT, None)
+            row = await self._pay(_bounded(asked, most_fee_msat, maxdelay, partial_msat, label), retry_for)
         except CommandFailed as failed:
             codes = {ALREADY_PAID: XPAY_ALREADY_PAID, GAVE_UP: XPAY_OTHER, IN_PROGRESS: XPAY_OTHER}
             codes[TOO_EXPENSIVE] = NO_ROUTE
             raise CommandFailed(codes.get(failed.code, failed.code), failed.message, failed.details) from None
-        row = self._node.switch.payments.rows[bytes.fromhex(paid["payment_hash"])]
         return {
-            "payment_preimage": paid["payment_preimage"],
+            "payment_preimage": (row.payment_preimage or b"").hex(),
             "failed_parts": max(0, row.attempts - row.parts),
             "successful_parts": row.parts,
-            "amount_msat": paid["amount_msat"],
-            "amount_sent_msat": paid["amount_sent_msat"],
+            "amount_msat": row.amount_msat,
+            "amount_sent_msat": row.amount_msat + row.fee_msat,
         }
 
     def _amount(self, invoice: Invoice, amount_msat: Msat | None, description: str) -> Msat:
@@ -244,7 +247,7 @@ class PaymentCommands:
     ) -> dict[str, Any]:
         """Our payments, in the order they were begun, with all that was tried for each."""
         at_most_one(bolt11=bolt11, payment_hash=payment_hash)
-        wanted = payment_hash if bolt11 is None else read_invoice(self._node, bolt11).payment_hash
+        wanted = payment_hash if bolt11 is None else hash_in(self._node, bolt11)
         payments = self._node.switch.payments
         rows = sorted(payments.rows.values(), key=lambda row: row.created_index)
         found = [
@@ -268,7 +271,7 @@ class PaymentCommands:
     ) -> dict[str, Any]:
         """Every HTLC that we have sent for payments of our own."""
         at_most_one(bolt11=bolt11, payment_hash=payment_hash)
-        wanted = payment_hash if bolt11 is None else read_invoice(self._node, bolt11).payment_hash
+        wanted = payment_hash if bolt11 is None else hash_in(self._node, bolt11)
         payments = self._node.switch.payments
         every = payments.all_attempts() if wanted is None else payments.attempts(wanted)
         found = [each for each in every if status in (None, each.status.value)]
@@ -309,13 +312,32 @@ class PaymentCommands:
         return {"payments": shown}
 
     async def decode(self, string: Text) -> dict[str, Any]:
-        """What an invoice says."""
+        """What an invoice, an invoice request or an offer says."""
+        if is_bolt12(string):
+            from node.daemon.rpc_offer_views import decoded_bolt12
+
+            return decoded_bolt12(string, self._node.chain.network)
         try:
             invoice = bolt11.decode(string, None)
         except bolt11.InvalidInvoice as wrong:
             return {"type": "bolt11 invoice", "valid": False, "warning": str(wrong)}
         shown = decoded_view(string, invoice, self._node.chain.network)
         return {"type": "bolt11 invoice", "valid": True, **shown}
+
+
+def _bounded(
+    asked: Wanted, most_fee_msat: Msat, maxdelay: int, partial_msat: Msat | None, label: str
+) -> Wanted:
+    """What is asked for within our user's limits, or a part of it."""
+    amount_msat = asked.amount_msat
+    return msgspec.structs.replace(
+        asked,
+        amount_msat=min(amount_msat, partial_msat or amount_msat),
+        total_msat=amount_msat,
+        max_fee_msat=most_fee_msat,
+        max_cltv_blocks=min(maxdelay, MAX_CLTV_BLOCKS),
+        note=msgspec.structs.replace(asked.note, label=label),
+    )
 
 
 def _most_fee(

@@ -18,6 +18,7 @@ ROOMS = {
     "node.daemon.rpc_invoices:InvoiceCommands": "invoice listinvoices delinvoice waitinvoice waitanyinvoice"
     " holdinvoice listholdinvoices settleholdinvoice cancelholdinvoice",
     "node.daemon.rpc_payments:PaymentCommands": "pay xpay keysend listpays listsendpays delpay decode",
+    "node.daemon.rpc_offers:OfferCommands": "offer listoffers disableoffer enableoffer fetchinvoice",
     "node.daemon.rpc_sendpay:SendpayCommands": "sendpay sendonion createonion waitsendpay",
     "node.daemon.rpc_routes:RouteCommands": "getroute getroutes",
     "node.daemon.rpc_forwards:ForwardCommands": "listforwards delforward",

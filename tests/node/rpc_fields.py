@@ -74,6 +74,15 @@ REQUIRED = {
     "payment_secret features payment_hash",
     "close": "type txs txids",
     "staticbackup": "scb",
+    "offer": "offer_id active single_use bolt12 used created",
+    "listoffers": "offer_id active single_use bolt12 used",
+    "fetchinvoice": "invoice changes",
+    "listinvoices bolt12": "label payment_hash status expires_at created_index description bolt12 amount_msat"
+    " local_offer_id",
+    "listpays bolt12": "payment_hash status destination created_at created_index completed_at bolt12 preimage"
+    " amount_msat amount_sent_msat label",
+    "invoicerequest": "invreq_id single_use active bolt12 used",
+    "sendinvoice": "label description payment_hash status created_index expires_at bolt12",
     "recoverchannel": "stubs",
     "emergencyrecover": "stubs",
     "getemergencyrecoverdata": "filedata can_create_penalty backed_up_channel_ids",
