@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from node.daemon.log_book import LogBook
+
 LEVELS = {
     "io": logging.DEBUG,
     "trace": logging.DEBUG,
@@ -46,6 +48,7 @@ def start_logging(
     if stream is not None or not files:
         handlers.append(logging.StreamHandler(stream or sys.stdout))
     rill = logging.getLogger("rill")
+    handlers.append(LogBook())
     for handler in handlers:
         handler.setFormatter(Lines())
         rill.addHandler(handler)

@@ -87,6 +87,16 @@ class DatastoreCommands:
         await self._put(path, None)
         return _view(path, kept)
 
+    async def datastoreusage(self, key: Anything = None) -> dict[str, Any]:
+        """How many bytes are kept under a key, those of the keys too."""
+        path = () if key in (None, "", []) else _key(key)
+        total = sum(
+            len("\0".join(other).encode()) + len(kept.value)
+            for other, kept in self._kept.items()
+            if other[: len(path)] == path
+        )
+        return {"datastoreusage": {"key": f"[{','.join(path)}]", "total_bytes": total}}
+
     async def _put(self, path: Key, kept: Kept | None) -> None:
         db, name = self._node.store.db, msgspec.json.encode(path).decode()
 

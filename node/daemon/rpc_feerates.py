@@ -103,6 +103,10 @@ class FeerateCommands:
         ]
         return {style: shown, "onchain_fee_estimates": _estimates(told)}
 
+    async def parsefeerate(self, feerate_str: Feerate) -> dict[str, Any]:
+        """What a feerate, however it is written, is now in satoshi for 1000 weight."""
+        return {"perkw": await feerate_str.per_kw(self._node.chain)}
+
 
 def _estimates(rates: dict[str, int]) -> dict[str, int]:
     """What whole transactions cost, in satoshi."""

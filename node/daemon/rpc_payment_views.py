@@ -186,6 +186,17 @@ def paid_view(row: PaymentRow) -> dict[str, Any]:
     }
 
 
+def xpaid_view(row: PaymentRow) -> dict[str, Any]:
+    """What `xpay` and `xkeysend` return."""
+    return {
+        "payment_preimage": (row.payment_preimage or b"").hex(),
+        "failed_parts": max(0, row.attempts - row.parts),
+        "successful_parts": row.parts,
+        "amount_msat": row.amount_msat,
+        "amount_sent_msat": row.amount_msat + row.fee_msat,
+    }
+
+
 def attempt_view(attempt: AttemptRow, our_id: Point) -> dict[str, Any]:
     """One attempt: its route, how long each hop says it held it, and who refused it and why."""
     names = [text_of(each) for each in attempt.short_channel_ids]

@@ -39,6 +39,7 @@ from node.daemon.rpc_payment_views import (
     payment_view,
     read_invoice,
     sendpay_view,
+    xpaid_view,
 )
 from node.daemon.rpc_routes import excluded
 from node.daemon.turn import Turn
@@ -143,13 +144,7 @@ class PaymentCommands:
             codes = {ALREADY_PAID: XPAY_ALREADY_PAID, GAVE_UP: XPAY_OTHER, IN_PROGRESS: XPAY_OTHER}
             codes[TOO_EXPENSIVE] = NO_ROUTE
             raise CommandFailed(codes.get(failed.code, failed.code), failed.message, failed.details) from None
-        return {
-            "payment_preimage": (row.payment_preimage or b"").hex(),
-            "failed_parts": max(0, row.attempts - row.parts),
-            "successful_parts": row.parts,
-            "amount_msat": row.amount_msat,
-            "amount_sent_msat": row.amount_msat + row.fee_msat,
-        }
+        return xpaid_view(row)
 
     def _amount(self, invoice: Invoice, amount_msat: Msat | None, description: str) -> Msat:
         """What an invoice is paid with, if it may be paid."""
@@ -193,6 +188,30 @@ class PaymentCommands:
             note=Note(label=label),
         )
         return paid_view(await self._pay(wanted, retry_for))
+
+    async def xkeysend(
+        self,
+        destination: NodeId,
+        amount_msat: AmountMsat,
+        label: Label = "",
+        maxfee: AmountMsat | None = None,
+        layers: Array | None = None,  # noqa: ARG002 - no layer of ours changes what we believe
+        retry_for: Integer = RETRY_SECONDS,
+        maxdelay: Integer = MAX_CLTV_BLOCKS,
+        extratlvs: Anything | None = None,
+    ) -> dict[str, Any]:
+        """The same, answered as `xpay` is."""
+        paid = await self.keysend(
+            destination,
+            amount_msat,
+            label,
+            XPAY_FEE_PERCENT,
+            retry_for,
+            maxdelay,
+            extratlvs=extratlvs,
+            maxfee=maxfee,
+        )
+        return xpaid_view(self._node.switch.payments.rows[bytes.fromhex(paid["payment_hash"])])
 
     async def _pay(self, wanted: Wanted, retry_seconds: int) -> PaymentRow:
         payments = self._node.switch.payments

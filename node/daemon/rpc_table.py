@@ -14,24 +14,27 @@ ROOMS = {
     "node.daemon.rpc_tolls:TollCommands": "setchannel listclosedchannels",
     "node.daemon.rpc_wallet:WalletCommands": "listfunds listtransactions withdraw bumpfee",
     "node.daemon.rpc_addresses:AddressCommands": "newaddr listaddresses listdescriptors",
-    "node.daemon.rpc_feerates:FeerateCommands": "feerates",
+    "node.daemon.rpc_feerates:FeerateCommands": "feerates parsefeerate",
     "node.daemon.rpc_invoices:InvoiceCommands": "invoice listinvoices delinvoice waitinvoice waitanyinvoice"
     " holdinvoice listholdinvoices settleholdinvoice cancelholdinvoice",
-    "node.daemon.rpc_payments:PaymentCommands": "pay xpay keysend listpays listsendpays delpay decode",
+    "node.daemon.rpc_payments:PaymentCommands": "pay xpay keysend xkeysend listpays listsendpays"
+    " delpay decode",
     "node.daemon.rpc_offers:OfferCommands": "offer listoffers disableoffer enableoffer fetchinvoice",
     "node.daemon.rpc_sendpay:SendpayCommands": "sendpay sendonion createonion waitsendpay",
     "node.daemon.rpc_routes:RouteCommands": "getroute getroutes",
     "node.daemon.rpc_forwards:ForwardCommands": "listforwards delforward",
     "node.daemon.rpc_wait:WaitCommands": "wait",
+    "node.daemon.rpc_htlcs:HtlcCommands": "listhtlcs",
+    "node.daemon.rpc_log:LogCommands": "getlog",
     "node.daemon.rpc_runes:RuneCommands": "createrune checkrune showrunes blacklistrune",
-    "node.daemon.rpc_datastore:DatastoreCommands": "datastore listdatastore deldatastore",
+    "node.daemon.rpc_datastore:DatastoreCommands": "datastore listdatastore deldatastore datastoreusage",
     "node.daemon.rpc_backup:BackupCommands": "staticbackup getemergencyrecoverdata recoverchannel"
     " emergencyrecover",
     "node.daemon.rpc_autoclean:AutocleanCommands": "autoclean_once autoclean_status",
 }
 OF_THE_IDENTITY = {
-    "node.daemon.rpc_talk:TalkCommands": "ping waitblockheight signmessage checkmessage listconfigs"
-    " notifications plugin",
+    "node.daemon.rpc_talk:TalkCommands": "ping sendcustommsg waitblockheight signmessage makesecret"
+    " checkmessage listconfigs notifications plugin",
 }
 
 

@@ -6,24 +6,28 @@ import trio
 
 from node.daemon.node import Node
 from node.daemon.peer import PeerGone
-from node.daemon.rpc import listen
+from node.daemon.rpc import INVALID_REQUEST, listen
 from node.daemon.rpc_general import Identity
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
     Array,
     Boolean,
+    Bytes,
     CommandFailed,
     Integer,
     NodeId,
     Text,
 )
+from wire.codec import MAX_MESSAGE_BYTES
 from wire.crypto import secp256k1
 from wire.crypto.hashes import sha256d
 from wire.crypto.secp256k1 import InvalidSignature, Point
+from wire.messages.catalogue import MESSAGES
 
 UNSPECIFIED = -1
 UNKNOWN_KEY = 1301
 TIMED_OUT = 2000
+TYPE_BYTES = 2
 MOST_MESSAGE_BYTES = 65_535
 MOST_PING_BYTES = 65_529  # with its type and two lengths it is as long as a message may be
 PLUGIN_COMMANDS = ("start", "stop", "startdir", "rescan", "list")
@@ -50,6 +54,18 @@ class TalkCommands:
         except PeerGone as gone:
             raise CommandFailed(UNSPECIFIED, str(gone)) from None
 
+    async def sendcustommsg(self, node_id: NodeId, msg: Bytes) -> dict[str, Any]:
+        """Send a peer a message that the node itself knows nothing of."""
+        number = int.from_bytes(msg[:2], "big")
+        if len(msg) < TYPE_BYTES or number in MESSAGES or len(msg) > MAX_MESSAGE_BYTES:
+            why = f"Cannot send messages of type {number}: the node sends these itself"
+            raise CommandFailed(INVALID_REQUEST, why)
+        peer = self._node.switch.peers.get(node_id)
+        if peer is None:
+            raise CommandFailed(INVALID_REQUEST, f"No such peer: {node_id.hex()}")
+        peer.send_raw(msg)
+        return {"status": "Message sent to the peer for delivery"}
+
     async def waitblockheight(self, blockheight: Integer, timeout: Integer = 60) -> dict[str, Any]:
         """Wait until the node has read the chain to a height."""
         with trio.move_on_after(timeout):
@@ -66,6 +82,13 @@ class TalkCommands:
             "recid": f"{recovery_id:02x}",
             "zbase": zbase32(bytes((_FIRST_COMPRESSED + recovery_id,)) + compact),
         }
+
+    async def makesecret(self, hex: Bytes | None = None, string: Text | None = None) -> dict[str, Any]:
+        """A secret that follows from the node's seed and from this; nobody else can make it."""
+        if (hex is None) is (string is None):
+            raise CommandFailed(INVALID_PARAMETERS, "Must have either hex or string, and not both")
+        purpose = string.encode() if string is not None else hex or b""
+        return {"secret": self._node.signer.made_secret(purpose).hex()}
 
     async def checkmessage(self, message: Text, zbase: Text, pubkey: NodeId | None = None) -> dict[str, Any]:
         """Which node signed a text, or whether this one did."""

@@ -28,7 +28,7 @@ _STATES = {
 # the features of a channel that are told of
 _NAMED = {"option_static_remotekey", "option_anchors", "option_scid_alias", "option_zeroconf"}
 # by whose update it is: what moves it up, from the bottom rung to the top
-_RUNGS = {
+RUNGS = {
     LOCAL: (
         "SENT_{}_HTLC",
         "SENT_{}_COMMIT",
@@ -199,9 +199,9 @@ def htlc_view(htlc: Htlc) -> dict[str, Any]:
 
 def _htlc_state(htlc: Htlc) -> str:
     if htlc.outcome is None:
-        return _RUNGS[htlc.proposer][htlc.rung].format("ADD")
+        return RUNGS[htlc.proposer][htlc.rung].format("ADD")
     remover: Side = htlc.proposer.other
-    return _RUNGS[remover][htlc.outcome_rung].format("REMOVE")
+    return RUNGS[remover][htlc.outcome_rung].format("REMOVE")
 
 
 def coin_view(coin: WalletCoin, network: str, is_mature: bool = True) -> dict[str, Any]:

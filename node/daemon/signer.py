@@ -74,6 +74,10 @@ class Signer:
             secret = sha256(secret)
         return secret
 
+    def made_secret(self, purpose: bytes) -> bytes:
+        """A secret for a program of our user's, always the same for the same purpose."""
+        return tagged_hash(b"rill/made", self._seed + purpose)
+
     def preimage(self, number: int) -> bytes:
         """A preimage that nobody else can guess, one for each number."""
         return sha256(tagged_hash(b"rill/preimage", self._seed), number.to_bytes(8, "big"))

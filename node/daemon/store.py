@@ -168,6 +168,14 @@ class Store(Database):
             for row in rows
         ]
 
+    def every_past_htlc(self, channel_id: bytes) -> list[Htlc]:
+        """The settled HTLCs of a channel."""
+        rows = self.db.execute(
+            "select side, id, amount_msat, payment_hash, cltv_expiry from past_htlcs where channel_id = ?",
+            (channel_id,),
+        )
+        return [Htlc(Side(side), number, Msat(amount), *rest) for side, number, amount, *rest in rows]
+
     def put_onion(self, cltv_expiry: int, digest: bytes) -> None:
         """Remember an onion that was passed on, for as long as it could be passed on."""
         self.db.execute("insert into onions values(?, ?)", (cltv_expiry, digest))

@@ -104,6 +104,13 @@ REQUIRED = {
     "rune alternative": "fieldname value condition english",
     "blacklistrune": "start end",
     "datastore": "key generation hex string",
+    "sendcustommsg": "status",
+    "makesecret": "secret",
+    "getlog": "created_at bytes_used bytes_max log",
+    "getlog line": "type time source log",
+    "parsefeerate": "perkw",
+    "datastoreusage": "key total_bytes",
+    "listhtlcs": "created_index short_channel_id id expiry direction amount_msat payment_hash state",
     "stop": "result",
 }
 

@@ -27,6 +27,11 @@ async def test_values_are_kept_replaced_and_listed(tmp_path: Path) -> None:
         assert (await again.call("listdatastore", key="a"))["datastore"] == [more]
         assert (await again.call("listdatastore", key=["a", "b"]))["datastore"] == [more]
         assert (await again.call("listdatastore", key="nosuch"))["datastore"] == []
+        usage = {path: await again.call("datastoreusage", key=list(path)) for path in ("", "a", "z")}
+        assert {
+            path: check("datastoreusage", each["datastoreusage"])["total_bytes"]
+            for path, each in usage.items()
+        } == {"": 11, "a": 7, "z": 4}
         assert await again.call("deldatastore", key=["a", "b"]) == more
         assert [each["key"] for each in (await again.call("listdatastore"))["datastore"]] == [["z"]]
 

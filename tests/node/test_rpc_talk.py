@@ -1,6 +1,7 @@
 """The commands that say something: pings, signed texts, waiting for blocks, settings, notifications."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.cli.logs import Lines
+from node.daemon.log_book import LogBook
 from node.daemon.rpc import RpcServer
 from node.daemon.rpc_general import Identity
 from node.daemon.rpc_table import commands_of
 from node.daemon.rpc_talk import from_zbase32, zbase32
-from tests.node.line import line, network
+from tests.node.line import line, network, until
 from tests.node.rpc_fields import check
-from tests.node.rpc_stage import Client, commands_for
+from tests.node.rpc_stage import STRANGER, Client, clients, commands_for
 from tests.node.test_rpc import connected
 
 
@@ -123,3 +126,55 @@ async def test_who_listens_hears_how_a_close_gets_on(tmp_path: Path) -> None:
 async def test_notifications_are_on_or_off(tmp_path: Path, params: object) -> None:
     async with network(tmp_path, "alice") as net:
         assert await Client(net["alice"]).code("notifications", params) == -32602
+
+
+async def test_a_peer_hears_a_message_of_our_users(tmp_path: Path) -> None:
+    async with clients(tmp_path, "alice bob") as (net, [alice, bob]):
+        heard: list[tuple[bytes, bytes]] = []
+
+        async def hear(peer_id: bytes, payload: bytes) -> None:
+            heard.append((peer_id, payload))
+
+        net["bob"].on_custom(0xFF99, hear)
+        sent = check("sendcustommsg", await alice.call("sendcustommsg", node_id=bob.id, msg="ff99aabb"))
+        assert "sent" in sent["status"]
+        await until(lambda: bool(heard))
+        assert heard == [(net["alice"].node_id, b"\xaa\xbb")]
+        # a ping is the node's own business, and nobody else's
+        for msg in ("0012aa", "", "ff"):
+            assert await alice.code("sendcustommsg", {"node_id": bob.id, "msg": msg}) == -32600
+        assert await alice.code("sendcustommsg", [STRANGER, "ff99"]) == -32600
+
+
+async def test_a_secret_follows_from_the_seed_and_its_purpose(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice bob") as net:
+        alice, bob = Client(net["alice"]), Client(net["bob"])
+        made = check("makesecret", await alice.call("makesecret", string="a tool"))["secret"]
+        assert (await alice.call("makesecret", hex=b"a tool".hex()))["secret"] == made
+        others = [await alice.call("makesecret", string="b"), await bob.call("makesecret", string="a tool")]
+        assert len({made, *(each["secret"] for each in others)}) == 3
+        assert await alice.code("makesecret", {}) == -32602
+        assert await alice.code("makesecret", {"hex": "00", "string": "x"}) == -32602
+
+
+async def test_the_log_is_shown_from_its_level_on(tmp_path: Path) -> None:
+    async with network(tmp_path, "alice") as net:
+        alice, book = Client(net["alice"]), LogBook()
+        book.setFormatter(Lines())
+        logger = logging.getLogger("rill")
+        logger.addHandler(book)
+        try:
+            logging.getLogger("rill.x").warning("odd", extra={"why": "so"})
+            logging.getLogger("rill.y").error("broken")
+            told = check("getlog", await alice.call("getlog"))
+            shown = [(each["type"], each["source"], each["log"]) for each in told["log"]]
+            assert shown == [("UNUSUAL", "x", "odd why=so"), ("BROKEN", "y", "broken")]
+            [broken] = (await alice.call("getlog", level="broken"))["log"]
+            assert check("getlog line", broken)["log"] == "broken"
+            for _ in range(100):
+                logging.getLogger("rill.z").warning("x" * 10_000)
+            told = await alice.call("getlog")
+            assert told["bytes_used"] <= told["bytes_max"]
+            assert told["log"][0]["num_skipped"] + len(told["log"]) - 1 == 102
+        finally:
+            logger.removeHandler(book)

@@ -112,3 +112,13 @@ async def test_feerates_are_told_in_both_units(tmp_path: Path) -> None:
             check("feerate estimate", shown[style]["estimates"][0])
         assert told["perkb"]["perkb"]["opening"] == 4 * told["perkw"]["perkw"]["opening"]
         assert await alice.code("feerates", ["perkg"]) == -32602
+
+
+@pytest.mark.parametrize(
+    ("text", "per_kw"), [("1000perkw", 1000), ("4000perkb", 1000), (8000, 2000), ("minimum", 253), ("1", 253)]
+)
+async def test_a_feerate_is_what_it_is_written_as(tmp_path: Path, text: Any, per_kw: int) -> None:
+    async with network(tmp_path, "alice") as net:
+        alice = Client(net["alice"])
+        assert check("parsefeerate", await alice.call("parsefeerate", feerate_str=text)) == {"perkw": per_kw}
+        assert await alice.code("parsefeerate", ["soon"]) == -32602
