@@ -278,7 +278,9 @@ class Node:
         finally:
             self.switch.drop_peer(peer)
             self.gossiper.peer_down(peer)
-            log.info("a peer is gone", extra={"peer": peer.node_id.hex(), "why": peer.gone_because})
+            # of two connections to a peer that goes which nobody needs
+            level = logging.DEBUG if peer.node_id in self.switch.peers else logging.INFO
+            log.log(level, "a peer is gone", extra={"peer": peer.node_id.hex(), "why": peer.gone_because})
             if self._nursery is not None and self.config.is_reconnecting and not peer.was_dismissed:
                 self._nursery.start_soon(self.caller.call_again, peer.node_id)
 

@@ -98,11 +98,15 @@ class Caller:
                 await self._wait(node_id)
             else:
                 self._waits.pop(node_id, None)
+            level = logging.INFO
             while node_id not in self._switch.peers and self._has_business_with(node_id):
                 try:
                     await self._call(self._known[node_id])
                 except (Unreachable, PeerGone) as gone:
-                    log.info("a peer cannot be reached", extra={"peer": node_id.hex(), "why": str(gone)})
+                    told = {"peer": node_id.hex(), "why": str(gone)}
+                    log.log(level, "a peer cannot be reached", extra=told)
+                    # our user has heard it
+                    level = logging.DEBUG
                     await self._wait(node_id)
         finally:
             self._calling.discard(node_id)

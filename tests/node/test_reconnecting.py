@@ -1,11 +1,14 @@
 """Channels over connections that end and begin, and a chain that changes its mind (BOLT 2, 7)."""
 
+import logging
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import msgspec
+import pytest
 import trio
 import trio.testing
 
@@ -13,7 +16,7 @@ from gossip.validation import FORGET_AFTER_BLOCKS
 from htlc.channel import Phase
 from node.daemon.paying import PaymentFailed
 from node.daemon.peer import Peer
-from node.daemon.reconnect import Address, Caller
+from node.daemon.reconnect import FIRST_WAIT_SECONDS, Address, Caller, Unreachable
 from node.daemon.switch import Switch
 from tests.bolt import bolt
 from tests.node.line import Network, line, silent, until
@@ -213,3 +216,66 @@ async def test_who_stayed_a_while_is_called_at_once(autojump_clock: trio.testing
     for _ in range(5):
         await caller.lose()  # type: ignore[attr-defined]
     assert [after - before for before, after in pairwise(calls)] == [10, 10, 10, 10]
+
+
+# --- both know where the other is, and both call
+
+
+async def restart_both(net: Network, ports: dict[str, int]) -> None:
+    for name in ports:
+        net.kill(name)
+    for name in ports:
+        await net.wait_for_death(name)
+    async with trio.open_nursery() as nursery:
+        for name, port in ports.items():
+            nursery.start_soon(partial(net.start, name, port=port))
+
+
+@pytest.mark.slow
+@bolt("framing-tlv.1", "reestablish.1")
+async def test_two_that_call_each_other_at_once_keep_one_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each restart costs at most the two calls that cross; nobody hears of the one that is dropped."""
+    async with line(tmp_path, "alice bob") as net:
+        ports = {name: net[name].port for name in ("alice", "bob")}
+        await net.part("alice", "bob")
+        await net.connect("bob", "alice")
+        # now both have the other's address
+        for _ in range(3):
+            await restart_both(net, ports)
+            alice, bob = ends = net["alice"], net["bob"]
+            with caplog.at_level(logging.INFO):
+                caplog.clear()
+                await until(lambda ends=ends: all(node.switch.live for node in ends))  # type: ignore[misc]
+                kept = [alice.switch.peers[bob.node_id], bob.switch.peers[alice.node_id]]
+                assert kept[0].we_called is not kept[1].we_called
+                # as long as it takes to hang up and call again, several times over
+                await trio.testing.wait_all_tasks_blocked(2 * FIRST_WAIT_SECONDS)
+                assert [alice.switch.peers[bob.node_id], bob.switch.peers[alice.node_id]] == kept
+                assert not any(peer.is_closing for peer in kept)
+            assert not [record.message for record in caplog.records]
+            await net.pay("alice", "bob", AMOUNT)
+            await net.pay("bob", "alice", AMOUNT)
+        await net.wait_for_quiet()
+        net.check_conserved()
+
+
+async def test_who_cannot_be_reached_is_said_once(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller, _ = a_caller(ends_after_seconds=1)
+    tries = 0
+
+    async def call(address: Address) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 8:
+            caller._switch.channels.clear()
+        raise Unreachable(address.host, address.port, "nobody listens")
+
+    caller._call = call
+    with caplog.at_level(logging.INFO):
+        await caller.call_again(PEER_ID)
+    assert tries == 8
+    assert [record.message for record in caplog.records] == ["a peer cannot be reached"]
