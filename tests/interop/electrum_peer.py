@@ -56,7 +56,7 @@ class ElectrumPeer:
         self, program: str, directory: Path, *, server: int, rpc_port: int, port: int, **config: Any
     ):
         interpreter = Path(program).read_text().splitlines()[0].removeprefix("#!")
-        self._command = [interpreter, "-c", PROMPTLY, program, "--regtest", "-D", str(directory)]
+        self.command = [interpreter, "-c", PROMPTLY, program, "--regtest", "-D", str(directory)]
         self._rpc_port, self.port = rpc_port, port
         self.node_id: Point = b""
         self._process: trio.Process | None = None
@@ -78,7 +78,7 @@ class ElectrumPeer:
             **config,
         }
         (folder / "config").write_bytes(msgspec.json.encode(settings))
-        subprocess.run([*self._command, "--offline", "create"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*self.command, "--offline", "create"], check=True, stdout=subprocess.DEVNULL)
 
     @property
     def address(self) -> str:
@@ -88,7 +88,7 @@ class ElectrumPeer:
     async def start(self) -> None:
         """Run it, with its wallet open."""
         self._process = await trio.lowlevel.open_process(
-            [*self._command, "daemon"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*self.command, "daemon"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         with trio.fail_after(PATIENCE_SECONDS):
             while not await self._is_up():  # noqa: ASYNC110 - its socket tells nobody

@@ -32,6 +32,7 @@ class Stage:
     ) -> None:
         self.bitcoind, self._nursery, self._modules = bitcoind, nursery, modules
         self._ports, self._folder = ports, folder
+        self.on_built: list[Callable[[Node], None]] = []
         self.ours: dict[str, Node] = {}
         self.theirs: dict[str, LdkPeer] = {}
         self._scopes: dict[str, trio.CancelScope] = {}
@@ -53,6 +54,8 @@ class Stage:
         chain = self.bitcoind.chain()
         await chain.check()
         node = Node(NodeConfig(self._folder / name, alias=name, **self._configs[name]), chain)
+        for begin in self.on_built:
+            begin(node)
         self._scopes[name], self._ended[name] = trio.CancelScope(), trio.Event()
         self.ours[name] = node
         await self._nursery.start(self._run, name)
