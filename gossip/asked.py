@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from gossip.beliefs import Beliefs, Doubts
-from gossip.graph import Graph, directed, directed_parts
+from gossip.graph import Graph, Policy, directed, directed_parts
+from gossip.private import Hint
 from gossip.routes import MAX_CLTV_BLOCKS, Route, find_route
 from wire.crypto.secp256k1 import Point
 
@@ -31,17 +32,21 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     excluded_nodes: frozenset[Point] = frozenset()
     room_msat: Mapping[int, int] = {}
     most_parts: int = 1
+    # what this payment knows beside the graph (`gossip.private`)
+    hints: tuple[Hint, ...] = ()
+    policies: Mapping[int, Policy] = {}
 
 
-def one_way(graph: Graph, asked: Asked, beliefs: Beliefs, seconds: float) -> tuple[Route, float]:
+def one_way(
+    graph: Graph, asked: Asked, beliefs: Beliefs, seconds: float, patience: int | None = None
+) -> tuple[Route, float]:
     """The best single route by price and doubt, and how likely it is to work.
 
-    Our own channels are known; the doubt is about the others.
+    Our own channels are known; the doubt is about the others. `patience` as in `find_route`.
 
     Raises:
         NoRoute: with the wish that stands in the way.
     """
-    full = {number for number, room in asked.room_msat.items() if room < asked.amount_msat}
     doubts = Doubts(graph, beliefs, asked.amount_msat, seconds, asked.room_msat)
     route = find_route(
         graph,
@@ -51,12 +56,25 @@ def one_way(graph: Graph, asked: Asked, beliefs: Beliefs, seconds: float) -> tup
         asked.final_cltv_blocks,
         max_fee_msat=asked.max_fee_msat,
         max_cltv=asked.max_cltv_blocks,
-        excluded=asked.excluded | {directed_parts(number) for number in full},
+        excluded=asked.excluded,
         excluded_nodes=asked.excluded_nodes,
-        local_limits=asked.own_msat,
+        local_limits=_within_room(asked),
         doubts=doubts,
+        patience=patience,
     )
     chance = 1.0
     for hop in route.hops[1:]:
         chance *= doubts.chance(directed(hop.short_channel_id, hop.direction), hop.amount_msat)
     return route, chance
+
+
+def _within_room(asked: Asked) -> Mapping[int, int] | None:
+    """What the payer's own channels can and shall send."""
+    if asked.own_msat is None:
+        return None
+    left = dict(asked.own_msat)
+    for number, room in asked.room_msat.items():
+        scid = directed_parts(number)[0]
+        if scid in left:
+            left[scid] = min(left[scid], room)
+    return left

@@ -9,11 +9,15 @@ in order of their target, so that the edges into node v are `first[v] .. first[v
 goes backwards from the payee. A direction without a policy is not an edge, and carries nothing.
 `twin` leads from an edge to the other direction of its channel, or is -1.
 
+A channel that was not announced may be called by an alias of any 64 bits. Those of 2^63 and more
+stand in the column as negative numbers, as two's complement has it; `channel_of` says which it is.
+
 This is the only place that says which columns there are. It needs numpy, and nothing that a small
 network uses imports it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from typing import TypeAlias
 
 import msgspec
@@ -27,6 +31,12 @@ from wire.units import msat
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+_64_BITS = (1 << 64) - 1
+
+Row: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int, bool]
+"""The fields of `Columns` for one edge."""
 
 
 class BadGraph(Exception):
@@ -103,9 +113,9 @@ class CompactGraph:
         self.most_msat = np.minimum(columns.most_msat[order], self.capacity_msat)
         self.is_enabled = columns.is_enabled[order]
         self.first = np.searchsorted(self.target, np.arange(len(names) + 1))
-        number = self.short_channel_id << 1 | self.direction
-        self._by_number = np.argsort(number, kind="stable")
-        self._numbers = number[self._by_number]
+        self._by_channel = np.lexsort((self.direction, self.short_channel_id))
+        self._channels = self.short_channel_id[self._by_channel]
+        self._directions = self.direction[self._by_channel]
         self.twin = self._twins()
         self._places: dict[str, int] | None = None
 
@@ -127,9 +137,32 @@ class CompactGraph:
         """How many channels there are."""
         return (len(self) + self.one_sided) // 2
 
+    def amended(self, names: Sequence[str], channels: Collection[int], rows: Sequence[Row]) -> "CompactGraph":
+        """The graph with other edges for these channels, which are those in `rows`.
+
+        Nodes keep their places. It takes a tenth of what `compact` does, mostly for putting in order.
+        """
+        stays = ~np.isin(self.short_channel_id, np.array([_signed(scid) for scid in channels], np.int64))
+        kept, new = self._columns(), columns_of(table_of(rows))
+        columns = {
+            name: np.concatenate((getattr(kept, name)[stays], getattr(new, name)))
+            for name in Columns.__struct_fields__
+        }
+        return CompactGraph(names, Columns(**columns), self.aliases, self.shunned)
+
+    def _columns(self) -> Columns:
+        told = {name: getattr(self, name) for name in Columns.__struct_fields__ if name != "capacity_sat"}
+        return Columns(**told, capacity_sat=self.capacity_msat // msat(1))
+
+    def shunning(self, places: Collection[int]) -> "CompactGraph":
+        """The same graph, in which these nodes forward nothing."""
+        other = copy(self)
+        other.shunned = frozenset(places)
+        return other
+
     def direction_name(self, edge: int) -> str:
         """An edge for people: its channel's id and direction, as Core Lightning writes them."""
-        return f"{text_of(int(self.short_channel_id[edge]))}/{int(self.direction[edge])}"
+        return f"{text_of(self.channel_of(edge))}/{int(self.direction[edge])}"
 
     def out_of(self, place: int) -> Ints:
         """The edges that a node sends over."""
@@ -139,14 +172,22 @@ class CompactGraph:
         """The edges with these directed numbers (`gossip.graph.directed`); -1 where there is no policy."""
         if not len(self):
             return [-1] * len(numbers)
-        wanted = np.array(numbers, np.int64)
-        at = np.minimum(np.searchsorted(self._numbers, wanted), len(self) - 1)
-        found: list[int] = np.where(self._numbers[at] == wanted, self._by_number[at], -1).tolist()
+        last, wanted = len(self) - 1, np.array([_signed(number >> 1) for number in numbers], np.int64)
+        direction = np.array([number & 1 for number in numbers], np.int8)
+        at = np.minimum(np.searchsorted(self._channels, wanted), last)
+        # the other direction of the same channel comes next
+        at = np.minimum(at + (self._directions[at] < direction), last)
+        is_it = (self._channels[at] == wanted) & (self._directions[at] == direction)
+        found: list[int] = np.where(is_it, self._by_channel[at], -1).tolist()
         return found
+
+    def channel_of(self, edge: int) -> int:
+        """The short_channel_id of an edge."""
+        return int(self.short_channel_id[edge]) & _64_BITS
 
     def number(self, edge: int) -> int:
         """The directed number of an edge."""
-        return directed(int(self.short_channel_id[edge]), int(self.direction[edge]))
+        return directed(self.channel_of(edge), int(self.direction[edge]))
 
     def place(self, name: str) -> int:
         """The node with this id (or index, if that is what the graph was made with) or alias.
@@ -169,13 +210,13 @@ class CompactGraph:
         return self.aliases.get(place) or self.names[place][:16]
 
     def _twins(self) -> Ints:
-        order, ascending = self._by_number, self._numbers
-        again = np.flatnonzero(ascending[1:] == ascending[:-1])
+        order, is_same = self._by_channel, self._channels[1:] == self._channels[:-1]
+        again = np.flatnonzero(is_same & (self._directions[1:] == self._directions[:-1]))
         if len(again):
             edge = int(order[again[0]])
-            raise SameDirectionTwice(int(self.short_channel_id[edge]), self.names[self.source[edge]])
+            raise SameDirectionTwice(self.channel_of(edge), self.names[self.source[edge]])
         twin = np.full(len(order), -1, np.int64)
-        lower = np.flatnonzero((ascending[1:] ^ 1 == ascending[:-1]) & (ascending[:-1] & 1 == 0))
+        lower = np.flatnonzero(is_same)
         twin[order[lower]], twin[order[lower + 1]] = order[lower + 1], order[lower]
         return twin
 
@@ -186,17 +227,28 @@ def compact(graph: Graph, payer: Point | None = None, closed: Collection[int] = 
     `payer` may send over his own channels whatever their policies say, or if they have none yet.
     Nothing is forwarded by nodes whose places are `closed`, as by those that the graph shuns.
     """
-    rows = []
-    for channel in graph.channels.values():
-        for direction in (0, 1):
-            policy = graph.policies.get(directed(channel.short_channel_id, direction))
-            told = _own_terms(channel, policy) if channel.end(direction) == payer else _terms(channel, policy)
-            if told is not None:
-                start, end = graph.index[channel.end(direction)], graph.index[channel.end(1 - direction)]
-                rows.append((channel.short_channel_id, direction, start, end, channel.capacity_sat, *told))
-    table = np.array(rows, np.int64).reshape(-1, 11)
+    rows = [row for channel in graph.channels.values() for row in rows_of(graph, channel, payer)]
     names = [node_id.hex() for node_id in graph.node_ids]
-    return CompactGraph(names, columns_of(table), _aliases(graph), {*graph.shunned, *closed})
+    return CompactGraph(names, columns_of(table_of(rows)), _aliases(graph), {*graph.shunned, *closed})
+
+
+def rows_of(graph: Graph, channel: Channel, payer: Point | None = None) -> Iterator[Row]:
+    """The edges of a channel; `payer` as in `compact`."""
+    for direction in (0, 1):
+        policy = graph.policies.get(directed(channel.short_channel_id, direction))
+        told = _own_terms(channel, policy) if channel.end(direction) == payer else _terms(channel, policy)
+        if told is not None:
+            start, end = graph.index[channel.end(direction)], graph.index[channel.end(1 - direction)]
+            yield (_signed(channel.short_channel_id), direction, start, end, channel.capacity_sat, *told)
+
+
+def table_of(rows: Sequence[Row]) -> Ints:
+    """Edges as a table for `columns_of`."""
+    return np.array(rows, np.int64).reshape(-1, len(Columns.__struct_fields__))
+
+
+def _signed(short_channel_id: int) -> int:
+    return short_channel_id - (1 << 64) if short_channel_id >> 63 else short_channel_id
 
 
 # fee_base_msat, fee_millionths, cltv_delta, least_msat, most_msat, is_enabled

@@ -11,7 +11,8 @@ list. An object per node and per edge was tried first on paper and rejected: at 
 for each field that the search reads.
 
 The class is mutable: one `channel_update` changes one tuple of a hundred thousand. `version`
-grows with every change, for those who keep something computed from the graph.
+grows with every change, for those who keep something computed from the graph. Who can bring that up
+to date channel by channel puts a set into `changed`, and finds there which have changed.
 """
 
 from collections.abc import Iterator
@@ -100,6 +101,7 @@ class Graph:
         self.incoming: list[dict[int, Edge]] = []
         self.shunned: set[int] = set()
         self.version = 0
+        self.changed: set[int] | None = None
         self._at: list[dict[int, None]] = []
         self._vacant: list[int] = []
 
@@ -178,6 +180,8 @@ class Graph:
     def _lay(self, channel: Channel, direction: int) -> None:
         """Make the edge of one direction agree with channel and policy."""
         self.version += 1
+        if self.changed is not None:
+            self.changed.add(channel.short_channel_id)
         number = directed(channel.short_channel_id, direction)
         start, end = channel.end(direction), channel.end(1 - direction)
         edge = self._edge(channel, self.index[start], number)

@@ -8,6 +8,13 @@ class NoRoute(Exception):
     """No route fulfils what was asked; the class says which wish was in the way."""
 
 
+class GivenUp(NoRoute):
+    """The search was not carried to its end."""
+
+    def __str__(self) -> str:
+        return "the search was given up"
+
+
 class TargetIsSource(NoRoute):
     """The payee is the payer."""
 

@@ -31,6 +31,7 @@ from gossip.no_route import (
     AmountTooLarge,
     CltvTooFar,
     FeeTooHigh,
+    GivenUp,
     IncompatibleTarget,
     NoOutgoingCapacity,
     NoRoute,
@@ -124,6 +125,7 @@ class _Quest(msgspec.Struct, gc=False):
     closed: frozenset[int]
     first_hops: Mapping[int, list[_FirstHop]]
     doubts: Doubts | None
+    patience: int
 
 
 def find_route(
@@ -140,12 +142,14 @@ def find_route(
     local_limits: Mapping[int, int] | None = None,
     is_invoiced: bool = True,
     doubts: Doubts | None = None,
+    patience: int | None = None,
 ) -> Route:
     """The cheapest route by fee, time lock, length, and doubt if there is any (BOLT 7).
 
     `excluded` holds (short_channel_id, direction). `local_limits` says what each of the source's
     own channels can send now; channels not named there are not used. Without it their policies
     count. `is_invoiced`: the payee asked for this with an invoice whose features we understand.
+    With `patience` the search gives up after so many channels, and does not look for a reason.
 
     Raises:
         NoRoute: with the wish that stands in the way.
@@ -170,10 +174,11 @@ def find_route(
         frozenset(closed if start is None else closed | {start}),
         _first_hops(graph, source, local_limits),
         doubts,
+        _UNREACHED if patience is None else patience,
     )
     label = _search(quest)
     if label is None:
-        raise _reason(quest, target)
+        raise _reason(quest, target) if patience is None else GivenUp
     return Route(tuple(_walk(graph, label)))
 
 
@@ -206,7 +211,8 @@ def _search(quest: _Quest) -> _Label | None:
     if quest.final_cltv_blocks > quest.max_cltv_blocks or not quest.first_hops:
         return None
     label, is_limited = _cheapest(quest)
-    return _patient(quest) if label is None and is_limited else label
+    may_ask_again = label is None and is_limited and quest.patience == _UNREACHED
+    return _patient(quest) if may_ask_again else label
 
 
 def _with_own_hop(quest: _Quest, label: _Label) -> _Label | None:
@@ -225,7 +231,7 @@ def _cheapest(quest: _Quest) -> tuple[_Label | None, bool]:
     """
     risk, first_hops, incoming = quest.amount_msat * RISK_BILLIONTHS, quest.first_hops, quest.incoming
     most_needed, max_cltv, excluded = quest.most_msat, quest.max_cltv_blocks, quest.excluded
-    doubts = quest.doubts
+    doubts, patience = quest.doubts, quest.patience
     best = dict.fromkeys(quest.closed, -1)
     best[quest.target] = quest.amount_msat
     heap: list[tuple[int, _Label]] = [(quest.amount_msat, _end_of(quest))]
@@ -238,6 +244,9 @@ def _cheapest(quest: _Quest) -> tuple[_Label | None, bool]:
             break
         if price > best[node]:
             continue
+        patience -= len(incoming[node])
+        if patience < 0:
+            return None, False
         if hops >= MAX_HOPS - 1:
             is_limited = True
             continue

@@ -95,7 +95,7 @@ class Payer:
     def __init__(self, switch: Switch, graph: Graph, now: Callable[[], float]) -> None:
         self._switch, self._graph, self._now = switch, graph, now
         self.beliefs = Beliefs()
-        self.planner = Planner(now)
+        self.planner = Planner(graph, switch.signer.node_id, now)
         self._lessons = Lessons(self.beliefs, graph, now)
 
     def spendable(self) -> dict[int, Msat]:
@@ -176,7 +176,7 @@ class Payer:
         """
         if errand.made >= (MOST_ATTEMPTS_IN_PARTS if wanted.may_split else MOST_ATTEMPTS):
             raise TriedOften(errand.made)
-        graph, budget_msat = errand.view(self._graph), wanted.max_fee_msat
+        budget_msat = wanted.max_fee_msat
         asked = Asked(
             self._switch.signer.node_id,
             wanted.target,
@@ -187,10 +187,12 @@ class Payer:
             max_cltv_blocks=wanted.max_cltv_blocks,
             excluded=wanted.excluded,
             excluded_nodes=wanted.excluded_nodes | errand.nodes,
-            room_msat=errand.room_msat(graph),
+            room_msat=errand.room_msat(self._graph),
             most_parts=MOST_PARTS - len(errand.flying) if wanted.may_split else 1,
+            hints=errand.hints,
+            policies=errand.policies,
         )
-        return await self.planner.routes(graph, asked, self.beliefs)
+        return await self.planner.routes(asked, self.beliefs)
 
     def offering(
         self, wanted: Wanted, errand: Errand, route: Route, part_id: int = 0

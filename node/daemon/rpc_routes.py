@@ -97,7 +97,7 @@ class RouteCommands:
         payer = self._node.payer
         beliefs = payer.beliefs if "xpay" in layers else Beliefs()
         try:
-            routes = await payer.planner.routes(self._node.graph, asked, beliefs)
+            routes = await payer.planner.routes(asked, beliefs)
         except NoRoute as none:
             raise CommandFailed(_code(none), f"We could not find a usable set of paths: {none}") from None
         chances = [_chance(self._node.graph, route) for route in routes]

@@ -8,7 +8,7 @@ from gossip.asked import Asked
 from gossip.beliefs import Beliefs
 from gossip.graph import Graph, directed
 from gossip.no_route import NoRoute
-from gossip.parts import routes_in_parts
+from gossip.parts import ground_of, routes_in_parts
 from gossip.routes import Route, find_route
 from tests.gossip.lines import a_line, a_policy, connect, node_id
 from tests.gossip.test_routes import AMOUNT, any_network
@@ -31,7 +31,7 @@ def the_square(capacity_sat: int = 10_000_000) -> Graph:
 def parts(graph: Graph, amount_msat: int, **options: object) -> tuple[Route, ...]:
     beliefs = options.pop("beliefs", None)
     asked = Asked(A, D, amount_msat, 18, **{"own_msat": OWN, "most_parts": 16, **options})  # type: ignore[arg-type]
-    return routes_in_parts(graph, asked, beliefs)  # type: ignore[arg-type]
+    return routes_in_parts(ground_of(graph, asked), asked, beliefs)  # type: ignore[arg-type]
 
 
 def test_what_our_channels_cannot_send_alone_goes_over_both() -> None:
@@ -78,7 +78,8 @@ def test_in_any_network_the_parts_fit_together() -> None:
     found = 0
     for seed in range(300):
         graph, limits = any_network(seed)
-        routes = routes_in_parts(graph, Asked(A, B, AMOUNT, 18, own_msat=limits, most_parts=16))
+        asked = Asked(A, B, AMOUNT, 18, own_msat=limits, most_parts=16)
+        routes = routes_in_parts(ground_of(graph, asked), asked)
         try:
             find_route(graph, A, B, AMOUNT, 18, local_limits=limits)
         except NoRoute:

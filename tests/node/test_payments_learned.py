@@ -16,6 +16,17 @@ from tests.node.payments import attempts, failure_of, set_toll, settle
 from tests.node.test_payments_in_parts import diamond
 from wire.units import Msat, Sat
 
+
+@pytest.fixture(params=["by hand", "on a chart"])
+def both_searches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a small network, and as in a large one."""
+    if request.param == "on a chart":
+        monkeypatch.setattr("node.daemon.planning.MOST_CHANNELS_BY_HAND", 0)
+        monkeypatch.setattr("node.daemon.planning._PATIENCE", 0)
+
+
+on_both = pytest.mark.usefixtures("both_searches")
+
 DRAINED, AMOUNT = 4_500_000_000, 1_000_000_000
 
 
@@ -26,6 +37,7 @@ async def drained_diamond(net: Network) -> None:
     await net.wait_for_quiet()
 
 
+@on_both
 async def test_what_one_payment_learned_spares_the_next_its_attempt(tmp_path: Path) -> None:
     async with network(tmp_path) as net:
         await drained_diamond(net)
@@ -50,6 +62,7 @@ async def test_what_was_learned_fades(tmp_path: Path) -> None:
         await settle(net)
 
 
+@on_both
 async def test_what_is_believed_only_steers(tmp_path: Path) -> None:
     """Money has come back to Bob meanwhile, of which Alice cannot know."""
     async with line(tmp_path, "alice bob carol") as net:
@@ -116,6 +129,7 @@ def tries(rows: list[AttemptRow]) -> Counter[tuple[tuple[int, ...], int]]:
     return Counter((row.short_channel_ids, row.delivered_msat) for row in rows)
 
 
+@on_both
 async def test_three_unequal_channels_get_one_part_each(tmp_path: Path) -> None:
     async with network(tmp_path) as net:
         await unequal(net)
@@ -130,6 +144,7 @@ async def test_three_unequal_channels_get_one_part_each(tmp_path: Path) -> None:
         await settle(net)
 
 
+@on_both
 async def test_parts_learn_from_one_another_and_never_try_the_same_twice(tmp_path: Path) -> None:
     async with network(tmp_path) as net:
         await unequal(net)
