@@ -20,6 +20,9 @@ from wire.units import Msat
 
 CACHE_KIB = 256
 """Pages of SQLite's own: the system has them all, and gives one again for a microsecond."""
+FORMAT = 1
+"""The number of what is written into databases: another one for every change that leaves something in them
+which cannot be read any more, or means something else. Before there was a number, it was 0."""
 META_SCHEMA = "create table if not exists meta(key text primary key, value blob not null) without rowid;"
 SCHEMA = """
 create table if not exists channels(channel_id blob primary key, value blob not null) without rowid;
@@ -83,14 +86,25 @@ class Database:
         try:
             self.db = apsw.Connection(str(path), statementcachesize=200)
             self.db.execute("pragma locking_mode=exclusive")
+            self._check_format()
             self.db.execute("pragma journal_mode=wal")
             self.db.execute("pragma synchronous=full")
             self.db.execute(f"pragma cache_size=-{CACHE_KIB}")
-            self.db.execute(f"begin; {META_SCHEMA + schema}; commit")
+            self.db.execute(f"begin; {META_SCHEMA + schema}; pragma user_version={FORMAT}; commit")
         except (apsw.BusyError, apsw.LockedError):
             raise DatabaseInUse(path) from None
         except (apsw.NotADBError, apsw.CorruptError, apsw.CantOpenError, apsw.SQLError) as error:
             raise Damaged(path, str(error)) from None
+
+    def _check_format(self) -> None:
+        """Let nothing be read as what it is not, nor be changed."""
+        [(found,)] = self.db.execute("pragma user_version")
+        is_new = not self.db.execute("select 1 from sqlite_master").fetchall()
+        if not is_new and found != FORMAT:
+            self.db.close()
+            age = "an earlier" if found < FORMAT else "a later"
+            why = f"{age} version of Rill wrote it, in format {found}, and this one reads format {FORMAT}"
+            raise Damaged(self.path, f"{why}; start the version that wrote it")
 
     def close(self) -> None:
         self.db.close()

@@ -23,7 +23,7 @@ from node.daemon.node import Node
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import Status
 from node.daemon.peer import Peer
-from node.daemon.store import Damaged, DatabaseInUse, Store
+from node.daemon.store import FORMAT, Damaged, DatabaseInUse, Store
 from node.daemon.turn import Turn
 from tests.bolt import bolt
 from tests.node.line import Held, Network, line, network, until
@@ -444,6 +444,24 @@ async def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes | N
         path.write_bytes(content)
     with pytest.raises(Damaged):
         Store(path)
+
+
+@pytest.mark.parametrize(("format", "age"), [(0, "an earlier"), (FORMAT + 1, "a later")])
+def test_a_database_of_another_version_is_left_as_it_is(tmp_path: Path, format: int, age: str) -> None:
+    path = tmp_path / "node.sqlite"
+    store = Store(path)
+    with store.transaction():
+        store.put_meta("next_key_index", b"\0" * 8)
+    store.close()
+    # the same version reads it again
+    Store(path).close()
+    db = apsw.Connection(str(path))
+    db.execute(f"pragma user_version={format}")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(Damaged, match=f"{age} version of Rill wrote it, in format {format}"):
+        Store(path)
+    assert path.read_bytes() == before
 
 
 async def test_a_seed_is_made_once_and_shown_to_nobody(tmp_path: Path) -> None:

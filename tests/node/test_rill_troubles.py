@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 
 from node.daemon.backup import FILE_NAME
+from node.daemon.node import DATABASE_NAME
 from tests.bolt import bolt
 from tests.node.backends import OverRpc, RillChain
 from tests.node.conftest import _free_port
@@ -206,3 +208,20 @@ async def test_a_node_with_an_old_database_does_not_broadcast(tmp_path: Path) ->
         gained_sat = await confirmed_sat(net["alice"]) - before_sat
         newest_sat = CAPACITY_SAT - PUSH_SAT - 1000 - 2_000_000
         assert 0 <= newest_sat - gained_sat <= FEES_SAT
+
+
+@pytest.mark.slow
+def test_a_database_of_another_version_is_one_sentence(tmp_path: Path) -> None:
+    directory = tmp_path / "alice"
+    first = RillNode(directory, 0, "--chain=embedded")
+    first.wait_for(READY)
+    assert first.end() == 0
+    database = apsw.Connection(str(directory / "regtest" / DATABASE_NAME))
+    database.execute("pragma user_version=0")
+    database.close()
+    again = RillNode(directory, 0, "--chain=embedded")
+    assert again.code() == 1
+    said = "".join(again.said)
+    [line] = [line for line in said.splitlines() if line.startswith("rill: ")]
+    assert line.endswith("and this one reads format 1; start the version that wrote it")
+    assert "Traceback" not in said
