@@ -21,23 +21,33 @@ def up(
             metavar="SHAPE|FILE", help="line, ring, star, grid, tree, small-world, a scenario's file or name."
         ),
     ] = None,
-    nodes: Annotated[int, typer.Option(metavar="N", help="How many nodes.")] = 5,
-    capacity: Annotated[int, typer.Option(metavar="SAT", help="The size of each channel.")] = 10_000_000,
-    seed: Annotated[int, typer.Option(metavar="N", help="Where keys and chance come from.")] = 0,
+    nodes: Annotated[int | None, typer.Option(metavar="N", help="How many nodes.", show_default="5")] = None,
+    capacity: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SAT", min=20_000, max=10**12, help="The size of each channel.", show_default="10000000"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Where keys and chance come from.", show_default="0"),
+    ] = None,
     processes: Annotated[bool, typer.Option("--processes", help="A process for each node.")] = False,
-    chain: Annotated[str, typer.Option(metavar="|".join(BACKENDS), help="What they settle on.")] = "embedded",
+    chain: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(BACKENDS), help="What they settle on.", show_default=BACKENDS[0]),
+    ] = None,
     directory: Directory = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
     """Start a network, and return when every node can route to every other.
 
     It goes on in the background. If DIR holds a network already, that one is started again, with its \
-channels and balances as they were. Each node answers to `rill cli --lightning-dir DIR/NAME`.
+channels and balances as they were. Each node answers to `rill cli --lightning-dir DIR/NAME`; \
+`rill testnet info` says how else.
     """
-    if chain not in BACKENDS:
+    if chain is not None and chain not in BACKENDS:
         raise typer.BadParameter(f"--chain {chain!r} is not one of {', '.join(BACKENDS)}")
-    if capacity < 20_000:
-        raise typer.BadParameter(f"--capacity {capacity} is less than 20000 sat")
     from node.cli.testnet_up import UpWish, bring_up
 
     wish = UpWish(topology, nodes, capacity, seed, processes, chain)
@@ -50,6 +60,26 @@ def status(directory: Directory = DEFAULT, as_json: AsJson = False) -> None:
     from node.cli.testnet_calls import show_status
 
     raise typer.Exit(show_status(directory.expanduser(), as_json=as_json))
+
+
+@testnet.command()
+def info(
+    node: Annotated[str | None, typer.Argument(metavar="[NODE]", help="Without: all.")] = None,
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """How to reach the nodes and the chain: id@host:port, socket, command line, pyln-client, JSON-RPC."""
+    from node.cli.testnet_info import show_info
+
+    raise typer.Exit(show_info(directory.expanduser(), node, as_json=as_json))
+
+
+@testnet.command()
+def env(directory: Directory = DEFAULT, as_json: AsJson = False) -> None:
+    """Shell functions for this network: `eval "$(rill testnet env)"` gives NAME-cli, NAME-log, btc-cli."""
+    from node.cli.testnet_info import show_env
+
+    raise typer.Exit(show_env(directory.expanduser(), as_json=as_json))
 
 
 @testnet.command()
@@ -90,6 +120,19 @@ def mine(
     raise typer.Exit(mine_blocks(directory.expanduser(), count, as_json=as_json))
 
 
+@testnet.command()
+def fund(
+    node: Annotated[str, typer.Argument(metavar="NODE")],
+    amount_sat: Annotated[int, typer.Argument(metavar="SAT", min=546)],
+    directory: Directory = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Give a node's wallet coins, confirmed when this returns: for channels of your own."""
+    from node.cli.testnet_calls import fund_node
+
+    raise typer.Exit(fund_node(directory.expanduser(), node, amount_sat, as_json=as_json))
+
+
 @testnet.command(name="exec")
 def execute(
     node: Annotated[str, typer.Argument(metavar="NODE", help="Its name in the network.")],
@@ -110,7 +153,7 @@ def execute(
 @testnet.command()
 def logs(
     node: Annotated[str | None, typer.Argument(metavar="[NODE]", help="Without: of all.")] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", help="The last so many.")] = 100,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="The last so many.")] = 100,
     directory: Directory = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
@@ -146,7 +189,9 @@ def import_from(
 
 @testnet.command()
 def view(
-    port: Annotated[int, typer.Option(metavar="N", help="Serve it there. 0: at any that is free.")] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65_535, help="Serve it there. 0: at any that is free.")
+    ] = 0,
     is_opened: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")] = True,
     directory: Directory = DEFAULT,
     as_json: AsJson = False,

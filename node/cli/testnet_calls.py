@@ -15,7 +15,7 @@ from node.daemon.rpc import SOCKET_NAME
 from node.daemon.rpc_client import NodeClient, NodeUnreachable
 from node.daemon.rpc_parameters import CommandFailed
 from node.lab.scenario.reading import BadScenario
-from node.lab.testnet.place import NETWORK, BadArchive, NoTestnet, Place, PlaceTaken
+from node.lab.testnet.place import NETWORK, OPEN, BadArchive, NoTestnet, Place, PlaceTaken
 
 FAILED, USAGE = 1, 2
 LOOK_SECONDS = 0.02
@@ -48,7 +48,7 @@ def print_json(shown: object) -> None:
     typer.echo(msgspec.json.encode(shown).decode())
 
 
-def _ask(directory: Path, method: str, *parameters: Any) -> Any | int:
+def ask(directory: Path, method: str, *parameters: Any) -> Any | int:
     """The result of a command, or after a sentence on stderr the exit code."""
     place = Place(directory)
     try:
@@ -120,9 +120,11 @@ def print_status(place: Place, status: dict[str, Any], *, as_json: bool) -> None
 
 def _line_of(channel: dict[str, Any]) -> str:
     (a, b), (left_msat, right_msat) = channel["nodes"], channel["balances_msat"]
+    b = b if len(b) < 40 else b[:16] + "…"
+    state = "" if channel["state"] == OPEN else f"  {channel['state']}"
     cells = round(BAR_CELLS * left_msat / max(1, left_msat + right_msat))
     bar = "━" * cells + "╌" * (BAR_CELLS - cells)
-    return f"{a:>12} {left_msat // 1000:>12,} {bar} {right_msat // 1000:<12,} {b}"
+    return f"{a:>12} {left_msat // 1000:>12,} {bar} {right_msat // 1000:<12,} {b}{state}"
 
 
 # --- what can be done with it
@@ -135,9 +137,13 @@ def take_down(directory: Path, *, remove: bool, as_json: bool) -> int:
     try:
         ask_up(place, "down")
     except NodeUnreachable:
+        from node.lab.testnet.leftovers import end_leftovers
+
         was_up = False
-        if not place.is_made:
-            return say_failed(NoTestnet(directory))
+        try:
+            trio.run(end_leftovers, place)
+        except (NoTestnet, BadScenario) as none:
+            return say_failed(none)
     if was_up and not trio.run(_ended, place):
         return say_failed(f"the network does not end: see {place.log_path}")
     if remove:
@@ -160,7 +166,7 @@ async def _ended(place: Place) -> bool:
 
 def make_payment(directory: Path, payer: str, payee: str, amount: str, *, as_json: bool) -> int:
     """Pay, and print what it cost."""
-    paid = _ask(directory, "pay", payer, payee, amount)
+    paid = ask(directory, "pay", payer, payee, amount)
     if isinstance(paid, int):
         return paid
     if as_json:
@@ -175,7 +181,7 @@ def make_payment(directory: Path, payer: str, payee: str, amount: str, *, as_jso
 
 def mine_blocks(directory: Path, count: int, *, as_json: bool) -> int:
     """Mine, and print the height."""
-    mined = _ask(directory, "mine", count)
+    mined = ask(directory, "mine", count)
     if isinstance(mined, int):
         return mined
     if as_json:
@@ -185,9 +191,21 @@ def mine_blocks(directory: Path, count: int, *, as_json: bool) -> int:
     return 0
 
 
+def fund_node(directory: Path, node: str, amount_sat: int, *, as_json: bool) -> int:
+    """Fund, and print where the coins are."""
+    funded = ask(directory, "fund", node, amount_sat)
+    if isinstance(funded, int):
+        return funded
+    if as_json:
+        print_json(funded)
+    else:
+        typer.echo(f"{node} has {amount_sat:,} sat more, at {funded['address']}")
+    return 0
+
+
 def view_network(directory: Path, port: int, *, is_opened: bool, as_json: bool) -> int:
     """Print the link to the page, and open it where there is a screen."""
-    viewed = _ask(directory, "view", port)
+    viewed = ask(directory, "view", port)
     if isinstance(viewed, int):
         return viewed
     if as_json:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import trio
 import typer
 from rich.console import Console
@@ -15,7 +16,8 @@ from node.cli.logs import start_logging
 from node.cli.signals import until_signal
 from node.cli.testnet_calls import FAILED, USAGE, ask_up, print_status, say_failed
 from node.daemon.rpc_client import NodeUnreachable
-from node.lab.scenario.model import Scenario
+from node.daemon.rpc_parameters import CommandFailed
+from node.lab.scenario.model import DEFAULT_CAPACITY_SAT, Scenario
 from node.lab.scenario.reading import BadScenario, NoScenario, load_scenario
 from node.lab.scenario.shapes import SHAPES, WrongShape, shaped
 from node.lab.testnet.keeper import FAILURES, keep
@@ -23,28 +25,31 @@ from node.lab.testnet.members import present
 from node.lab.testnet.place import NoTestnet, Place, PlaceTaken, Setup
 
 LOOK_SECONDS = 0.05
+NODES = 5
 _PROGRAM = (sys.executable, "-c", "from node.cli.main import main; main()")
 
 
 class UpWish(NamedTuple):
-    """What the command line said."""
+    """What the command line said; None where it said nothing."""
 
-    topology: str | None
-    nodes: int
-    capacity_sat: int
-    seed: int
-    has_processes: bool
-    backend: str
+    topology: str | None = None
+    nodes: int | None = None
+    capacity_sat: int | None = None
+    seed: int | None = None
+    has_processes: bool = False
+    backend: str | None = None
 
 
 def bring_up(directory: Path, wish: UpWish, *, as_json: bool) -> int:
     """Start the network and wait until it is routable; return the exit code."""
     place = Place(directory.absolute())
+    is_new = not place.is_made
     try:
-        if not place.is_made:
+        if is_new:
             scenario = scenario_of(wish)
-            place.make(scenario, Setup(has_processes=wish.has_processes, backend=wish.backend))
-        elif wish.topology is not None:
+            backend = wish.backend or "embedded"
+            place.make(scenario, Setup(wish.has_processes, backend, is_unfinished=True))
+        elif wish != UpWish():
             name = place.scenario().name
             raise PlaceTaken(
                 f"{directory} holds the network {name} already: start it with `rill testnet up --dir "
@@ -53,9 +58,11 @@ def bring_up(directory: Path, wish: UpWish, *, as_json: bool) -> int:
         place.scenario()
     except (WrongShape, BadScenario, NoScenario) as wrong:
         return say_failed(wrong, USAGE)
-    except (PlaceTaken, NoTestnet, OSError) as wrong:
+    except OSError as wrong:
+        return say_failed(f"no network can be in {directory}: {(wrong.strerror or str(wrong)).lower()}")
+    except (PlaceTaken, NoTestnet) as wrong:
         return say_failed(wrong)
-    return _start(place, as_json=as_json)
+    return _start(place, is_new=is_new, as_json=as_json)
 
 
 def scenario_of(wish: UpWish) -> Scenario:
@@ -66,17 +73,22 @@ def scenario_of(wish: UpWish) -> Scenario:
     """
     topology = wish.topology or "line"
     if topology in SHAPES:
-        return shaped(topology, wish.nodes, wish.seed, wish.capacity_sat)
-    return load_scenario(topology)
+        capacity_sat = wish.capacity_sat or DEFAULT_CAPACITY_SAT
+        return shaped(topology, NODES if wish.nodes is None else wish.nodes, wish.seed or 0, capacity_sat)
+    for option, given in (("--nodes", wish.nodes), ("--capacity", wish.capacity_sat)):
+        if given is not None:
+            raise WrongShape(f"{option} is for shapes: {topology} says itself what is in its network")
+    scenario = load_scenario(topology)
+    return scenario if wish.seed is None else msgspec.structs.replace(scenario, seed=wish.seed)
 
 
-def _start(place: Place, *, as_json: bool) -> int:
+def _start(place: Place, *, is_new: bool, as_json: bool) -> int:
     try:
         ask_up(place, "status")
     except NodeUnreachable:
         pass
     else:
-        return say_failed(f"the network in {place.directory} is up already")
+        return _revive(place, as_json=as_json)
     arguments = [*_PROGRAM, "testnet", "keep", f"--dir={place.directory}"]
     with place.log_path.open("ab") as log:
         keeper = subprocess.Popen(
@@ -93,14 +105,32 @@ def _start(place: Place, *, as_json: bool) -> int:
                 return 0
             shown.update(status["stage"])
             time.sleep(LOOK_SECONDS)
-    return say_failed(_last_words(place))
+    said = _last_words(place)
+    if is_new and said:
+        # what never was a network is in the way of a better one
+        place.remove()
+    return say_failed(said or f"it ended: see {place.log_path}")
+
+
+def _revive(place: Place, *, as_json: bool) -> int:
+    """Start what has ended of a network that is up."""
+    try:
+        with Console(stderr=True).status("looking for nodes that have ended"):
+            revived = ask_up(place, "revive")["revived"]
+            status = ask_up(place, "status")
+    except (CommandFailed, NodeUnreachable) as refused:
+        return say_failed(refused)
+    if not revived:
+        return say_failed(f"the network in {place.directory} is up already, and all of its nodes are")
+    print_status(place, status, as_json=as_json)
+    return 0
 
 
 def _last_words(place: Place) -> str:
-    """Why the keeper ended: the sentence it ended with, or where to look."""
+    """The sentence with which the keeper ended, if it was one."""
     lines = place.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
     said = lines[-1] if lines else ""
-    return said.removeprefix("rill: ") if said.startswith("rill: ") else f"it ended: see {place.log_path}"
+    return said.removeprefix("rill: ") if said.startswith("rill: ") else ""
 
 
 class _Present(logging.Filter):

@@ -21,6 +21,9 @@ QUIET_SECONDS = 0.5
 """How long an answer that is on its way may take when the node stops."""
 
 
+MOST_PORT = 65_535
+
+
 class WebPortTaken(Exception):
     """The address to serve at cannot be had."""
 
@@ -50,6 +53,8 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         WebPortTaken: the system refuses.
     """
+    if not 0 <= port <= MOST_PORT:
+        raise WebPortTaken(host, port, "there is no such port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)

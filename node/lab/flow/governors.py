@@ -52,11 +52,9 @@ class Governor:
         )
 
     def _rivals(self, direction: int) -> list[Toll]:
-        """What others ask for passing on to the same peer."""
+        """What others ask for passing on to the same peer, where it can be had."""
         network = self._engine.network
         into = [at ^ 1 for at in network.out[network.target[direction]] if network.has_policy[at ^ 1]]
         return [
-            network.tolls[at]
-            for at in into
-            if network.source[at] != self._place and not network.is_closed[at >> 1]
+            network.tolls[at] for at in into if network.source[at] != self._place and network.is_usable(at)
         ]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from gossip.graph import Policy, directed
+from gossip.graph import Policy
 from htlc.channel import Channel, Phase
 from htlc.relay import Toll
 from node.daemon.node import Node
@@ -75,13 +75,17 @@ class Steward:
         )
 
     def _rivals(self, node: Node, channel: Channel) -> Iterator[Toll]:
-        """What others ask for passing on to the same peer, as gossip tells it."""
+        """What others ask for passing on to the same peer, where it can be had, as gossip tells it."""
         graph, peer = node.graph, channel.charter.peer_id
         for rival in sorted(graph.channels_of(peer), key=lambda each: self._order[each.short_channel_id]):
             other = rival.other_end(peer)
-            policy = graph.policies.get(directed(rival.short_channel_id, rival.direction_from(other)))
-            if other != node.node_id and policy is not None:
-                yield _toll(policy, msat(rival.capacity_sat))
+            theirs, back = (
+                graph.policy(rival.short_channel_id, rival.direction_from(end)) for end in (other, peer)
+            )
+            # of a node that is away only the other end of its channels says so
+            is_there = not any(policy is None or policy.is_disabled for policy in (theirs, back))
+            if other != node.node_id and theirs is not None and is_there:
+                yield _toll(theirs, msat(rival.capacity_sat))
 
 
 def _toll(policy: Policy, capacity_msat: Msat) -> Toll:

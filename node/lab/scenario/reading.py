@@ -14,6 +14,9 @@ from typing import Any
 
 import msgspec
 
+from htlc.limits import opener_cost_msat
+from htlc.transactions import ChannelFormat
+from node.chain.embedded import DEFAULT_FEERATE_PER_KW
 from node.lab.fees.model import FeePolicy
 from node.lab.plugins import FEES, TRAFFIC, BadPlugin, names_of, plugin
 from node.lab.scenario.model import ChannelSpec, Close, Event, Misfit, Pay, Scenario, SetPolicy
@@ -197,6 +200,10 @@ def _check_channel(channel: ChannelSpec, place: _Place, names: set[str]) -> None
         raise Misfit((*place, "nodes"), f"{channel.nodes[0]} cannot have a channel with itself")
     if channel.balance_sat is not None and channel.balance_sat > channel.capacity_sat:
         why = f"a balance of {channel.balance_sat} sat is more than the channel's {channel.capacity_sat}"
+        raise Misfit((*place, "balance_sat"), why)
+    cost_msat = opener_cost_msat(ChannelFormat.ANCHORS, DEFAULT_FEERATE_PER_KW, 0)
+    if channel.balance_msat < cost_msat:
+        why = f"{channel.nodes[0]} opens this channel, and needs {cost_msat // 1000} sat of it for its fees"
         raise Misfit((*place, "balance_sat"), why)
     for name in channel.policies:
         if name not in channel.nodes:

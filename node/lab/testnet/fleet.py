@@ -1,7 +1,7 @@
 """All nodes of a testnet together: from nothing, or from what was there, to routable."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from node.lab.daemons import HOST
 from node.lab.scenario.model import ChannelSpec, Scenario
 from node.lab.testnet.grounds import LOOK_SECONDS, Ground
 from node.lab.testnet.members import Member
-from node.lab.testnet.place import Place
+from node.lab.testnet.place import OPEN, Place
 from wire.bitcoin.address import script_of
 from wire.bitcoin.tx import TxOut
 from wire.units import Sat
@@ -42,8 +42,7 @@ class Fleet:
         self._keep_ports()
         if not self.scenario.channel:
             return
-        setup = self.place.setup()
-        if not setup.channel_ids:
+        if not self.place.setup().channel_ids:
             say("giving coins to those who open channels")
             await self._fund()
             say(f"opening {len(self.scenario.channel)} channels")
@@ -52,21 +51,48 @@ class Fleet:
             self.place.keep(msgspec.structs.replace(self.place.setup(), channel_ids=channel_ids))
             await self._set_tolls(channel_ids)
             await self._bury([channel["txid"] for channel in opened])
+            standing = [channel.nodes for channel in self.scenario.channel]
         else:
             say("connecting the nodes")
-            await together(partial(self.connect, *channel.nodes) for channel in self.scenario.channel)
+            standing = await self._standing()
+            await together(partial(self.connect, *nodes) for nodes in set(standing))
         say("waiting until every node knows every channel")
-        await self.wait_until_routable()
+        await self._wait_until_routable(standing)
 
-    async def wait_until_routable(self) -> None:
-        """Return once every channel is usable, and every node knows of all."""
-        channels = self.scenario.channel
-        counts = Counter(name for channel in channels for name in channel.nodes)
+    async def revive(self, nursery: trio.Nursery) -> list[str]:
+        """Start the nodes that have ended, and return their names once all are routable again.
+
+        Raises:
+            CommandFailed, OSError, DaemonFailed: a node does not do what it should.
+        """
+        gone = [name for name, member in self.members.items() if not await _answers(member)]
+        limit = trio.CapacityLimiter(STARTED_AT_ONCE)
+        await together(partial(_within, limit, partial(self.members[n].start, nursery)) for n in gone)
+        self._keep_ports()
+        if gone:
+            standing = await self._standing()
+            torn = [nodes for nodes in set(standing) if not set(nodes).isdisjoint(gone)]
+            await together(partial(self.connect, *nodes) for nodes in torn)
+            await self._wait_until_routable(standing)
+        return gone
+
+    async def _standing(self) -> list[tuple[str, str]]:
+        """The ends of all public channels between our nodes that are open now."""
+        names = {member.node_id: name for name, member in self.members.items()}
+        found: dict[str, tuple[str, str]] = {}
+        for name, member in self.members.items():
+            for channel in (await member.call("listpeerchannels"))["channels"]:
+                peer = names.get(channel["peer_id"])
+                if peer is not None and channel["state"] == OPEN and not channel["private"]:
+                    found.setdefault(channel["channel_id"], (name, peer))
+        return list(found.values())
+
+    async def _wait_until_routable(self, standing: Sequence[tuple[str, str]]) -> None:
+        """Return once these channels are usable, and every node at one of them knows of all."""
+        counts = Counter(name for nodes in standing for name in nodes)
         await together(partial(self.members[name].wait_for_usable, counts[name]) for name in counts)
         await together(
-            partial(member.wait_for_graph, len(channels), len(counts))
-            for name, member in self.members.items()
-            if name in counts
+            partial(self.members[name].wait_for_graph, len(standing), len(counts)) for name in counts
         )
 
     async def connect(self, a: str, b: str) -> None:
@@ -132,6 +158,14 @@ class Fleet:
     async def stop(self) -> None:
         """End every node."""
         await together(member.stop for member in self.members.values())
+
+
+async def _answers(member: Member) -> bool:
+    try:
+        await member.call("getinfo")
+    except OSError:
+        return False
+    return True
 
 
 async def together(acts: Iterable[Callable[[], Awaitable[None]]]) -> None:

@@ -12,8 +12,10 @@ import trio
 
 from node.chain.bitcoind import BitcoindChain
 from node.chain.embedded import EmbeddedChain
+from node.chain.faucet import FaucetEmpty
 from node.chain.http import Credentials
 from node.chain.interface import Chain, ChainUnavailable
+from node.chain.jsonrpc import RpcError
 from node.chain.rpc_client import RpcClient
 from node.chain.served import ServedChain
 from node.lab.daemons import HOST, PASSWORD, USER, free_port
@@ -24,6 +26,8 @@ LOOK_SECONDS = 0.01
 START_SECONDS = 60.0
 PREMINED_BLOCKS = 110
 WALLET = "miner"
+PORT_FILE = "rpcport"
+INSUFFICIENT_FUNDS = -6  # as bitcoind's wallet numbers it
 SAT_PER_BITCOIN = 100_000_000
 
 
@@ -44,6 +48,16 @@ class BitcoindFailed(Exception):
         super().__init__(f"bitcoind does not start: {why}")
 
 
+class PoorMiner(Exception):
+    """The miner has not the coins that are wanted."""
+
+    def __init__(self, need_sat: int) -> None:
+        super().__init__(
+            f"{need_sat:,} sat are wanted, fees included, more than the chain's miner has to give: "
+            "mine, or want less"
+        )
+
+
 class Ground(Protocol):
     """A chain that can be told to mine and to pay."""
 
@@ -58,7 +72,11 @@ class Ground(Protocol):
         """Mine with what waits; the height then."""
 
     async def fund(self, outputs: Sequence[TxOut]) -> None:
-        """Pay these, and confirm them."""
+        """Pay these, and confirm them.
+
+        Raises:
+            PoorMiner: there is not so much.
+        """
 
     async def is_waiting(self, txids: Sequence[str]) -> bool:
         """Whether all of these transactions wait to be mined, or are mined."""
@@ -84,7 +102,10 @@ class EmbeddedGround:
         return (await self._chain.mine(count)).height
 
     async def fund(self, outputs: Sequence[TxOut]) -> None:
-        await self._chain.fund_many(outputs)
+        try:
+            await self._chain.fund_many(outputs)
+        except FaucetEmpty:
+            raise PoorMiner(sum(output.value_sat for output in outputs)) from None
 
     async def is_waiting(self, txids: Sequence[str]) -> bool:
         mempool = self._chain.regtest.mempool
@@ -134,7 +155,12 @@ class BitcoindGround:
             address = address_of(output.script, EmbeddedChain.network)
             assert address not in amounts, "every coin has an address of its own"
             amounts[address] = output.value_sat / SAT_PER_BITCOIN
-        await self._rpc.call("sendmany", "", amounts, type=str)
+        try:
+            await self._rpc.call("sendmany", "", amounts, type=str)
+        except RpcError as refused:
+            if refused.code != INSUFFICIENT_FUNDS:
+                raise
+            raise PoorMiner(sum(output.value_sat for output in outputs)) from None
         await self.mine(1)
 
     async def is_waiting(self, txids: Sequence[str]) -> bool:
@@ -165,8 +191,10 @@ async def bitcoind_ground(directory: Path) -> AsyncIterator[Ground]:
         BitcoindFailed: it does not start.
     """
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything runs beside it
-    port = free_port()
-    process = _started(bitcoind_program(), _options(directory, port))
+    program, port = bitcoind_program(), free_port()
+    # whoever finds it running without us can end it
+    (directory / PORT_FILE).write_text(str(port))
+    process = _started(program, _options(directory, port))
     try:
         ground = BitcoindGround(port)
         await _wait_for(ground, process)

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
+import msgspec
 import trio
 
 from htlc.errors import ChannelError
@@ -20,9 +22,11 @@ from node.lab.testnet.grounds import (
     BitcoindFailed,
     Ground,
     NoBitcoind,
+    PoorMiner,
     bitcoind_ground,
     embedded_ground,
 )
+from node.lab.testnet.leftovers import end_leftovers
 from node.lab.testnet.members import Member, NodeHere, NodeThere
 from node.lab.testnet.place import NoTestnet, Place, Setup
 from node.lab.view.serving import Viewing
@@ -44,6 +48,7 @@ FAILURES = (
     NoBitcoind,
     NoTestnet,
     OSError,
+    PoorMiner,
 )
 """How a testnet may fail to start without a mistake in this code; each says why in a sentence."""
 
@@ -69,6 +74,9 @@ async def keep(place: Place) -> None:
 
 async def _run(place: Place, scenario: Scenario, setup: Setup, control: Control) -> None:
     open_ground: Callable[..., AbstractAsyncContextManager[Ground]] = BACKENDS[setup.backend]
+    await end_leftovers(place)
+    if setup.is_unfinished:
+        place.clear()
     async with open_ground(place.chain_directory) as ground, trio.open_nursery() as nursery:
         members = members_of(place, scenario, setup, ground)
         fleet = Fleet(place, scenario, ground, members)
@@ -79,7 +87,9 @@ async def _run(place: Place, scenario: Scenario, setup: Setup, control: Control)
 
         try:
             await fleet.raise_all(nursery, say)
+            place.keep(msgspec.structs.replace(place.setup(), is_unfinished=False))
             control.fleet = fleet
+            control.on_revive = partial(fleet.revive, nursery)
             control.on_view = Viewing(control, nursery).open
             log.info("routable", extra={"nodes": len(members), "channels": len(scenario.channel)})
             await trio.sleep_forever()

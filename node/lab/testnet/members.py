@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +15,6 @@ from node.daemon.node import Node, NodeConfig, PortTaken
 from node.daemon.rpc import SOCKET_NAME, RpcServer
 from node.daemon.rpc_client import NodeClient, NodeUnreachable
 from node.daemon.rpc_general import Identity
-from node.daemon.rpc_parameters import CommandFailed
 from node.daemon.rpc_table import commands_of
 from node.lab.daemons import HOST, Daemon
 from node.lab.network import node_seed
@@ -160,14 +158,7 @@ class NodeThere(Daemon):
     """A node in a process of its own, driven over its socket."""
 
     async def start(self, nursery: trio.Nursery | None = None) -> None:  # noqa: ARG002 - it needs none of ours
-        with suppress(OSError, CommandFailed):
-            # one that outlived a network which was killed still has the database
-            await self.call("stop")
-            await _until(self._is_gone)
         await super().start()
-
-    async def _is_gone(self) -> bool:
-        return not NodeClient(self.directory / NETWORK).path.exists()
 
     async def call(self, method: str, **parameters: Any) -> Any:
         try:

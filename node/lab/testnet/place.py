@@ -18,6 +18,9 @@ from node.lab.scenario.model import Scenario
 from node.lab.scenario.reading import read_scenario, written
 
 NETWORK = "regtest"
+OPEN = "CHANNELD_NORMAL"
+"""The state of a channel that can be used, as Core Lightning calls it."""
+
 SCENARIO, SETUP, LOG = "scenario.toml", "setup.json", "testnet.log"
 
 
@@ -46,6 +49,7 @@ class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: str = "embedded"
     ports: dict[str, int] = {}
     channel_ids: tuple[str, ...] = ()  # in the order of the scenario; empty until all are open
+    is_unfinished: bool = False  # it was never routable yet: what was interrupted begins anew
 
 
 class Place:
@@ -111,6 +115,12 @@ class Place:
         fresh = self.directory / f"{SETUP}.new"
         fresh.write_bytes(msgspec.json.encode(setup))
         fresh.replace(self.directory / SETUP)
+
+    def clear(self) -> None:
+        """Take away the chain and the nodes of a start that was interrupted."""
+        for name in ("chain", *self.scenario().names):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+        self.keep(msgspec.structs.replace(self.setup(), channel_ids=()))
 
     def remove(self) -> None:
         """Forget the network and everything that it wrote."""

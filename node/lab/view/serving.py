@@ -27,21 +27,24 @@ class Viewing:
     def __init__(self, control: Control, nursery: trio.Nursery) -> None:
         self._control, self._nursery = control, nursery
         self._secret, self._url = secrets.token_urlsafe(SECRET_BYTES), ""
+        self._port = 0
         self._opening = trio.Lock()
 
     async def open(self, port: int) -> str:
         """The link to the page; the port counts when it is served for the first time.
 
         Raises:
-            CommandFailed: the port cannot be had.
+            CommandFailed: the port cannot be had, or the page is at another one already.
         """
         async with self._opening:
+            if self._url and port not in (0, self._port):
+                raise CommandFailed(PORT_TAKEN, f"the page is served at {self._url} already")
             if not self._url:
                 try:
                     taken = await self._nursery.start(serve_web, self._app(), HOST, port)
                 except WebPortTaken as refused:
                     raise CommandFailed(PORT_TAKEN, str(refused)) from None
-                self._url = f"http://{HOST}:{taken}/{self._secret}/"
+                self._port, self._url = taken, f"http://{HOST}:{taken}/{self._secret}/"
         return self._url
 
     def _app(self) -> object:
