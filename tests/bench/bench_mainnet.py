@@ -3,32 +3,47 @@
 The network is the generated one, so that anybody can repeat this; and the snapshot, where it lies beside the
 checkout. scipy's search is a yardstick only: it takes every fee at one amount, forwards from the payer, so
 that its ways are not exact. It gets the same time to choose edges and to set weights as ours.
+
+What a node's payer does with the same network follows: the routes of a payment from its own graph, the
+first time and again, while one channel in a thousand changes between any two payments; and for how
+long nothing else in the process comes to its turn.
 """
 
 import lzma
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from time import perf_counter
 
 import numpy as np
+import trio
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
+from trio.abc import Instrument
 
+from gossip.asked import MOST_PARTS, Asked
+from gossip.beliefs import Beliefs
 from gossip.compact import CompactGraph
 from gossip.exports import to_table
+from gossip.graph import Graph
 from gossip.imports import from_table
 from gossip.liquidity import nothing_known
+from gossip.no_route import NoRoute
 from gossip.search import Search
 from gossip.splitting import split
+from node.daemon.planning import Planner
 from node.lab.generator import generate
 from tests.bench.harness import Report
-from tests.gossip.networks import MAINNET, incoming, plain_dijkstra
+from tests.gossip.networks import MAINNET, graph_of, incoming, plain_dijkstra
+from wire.crypto.secp256k1 import Point
 
 AMOUNT_MSAT = 100_000_000
 LARGE_MSAT = 3_000_000_000
 PAIRS = 40
+PLANS = 30
+LEAST_SAT = 50_000_000
 SEED = 7
 
 LOADING = """
@@ -72,6 +87,53 @@ def measure(report: Report, name: str, table: bytes) -> None:
     known = nothing_known(graph)
     parts = [seconds(split, graph, known, *pair, LARGE_MSAT) for pair in pairs[:10]]
     report.samples(f"{name}: split by minimum-cost flow", parts, beside="CLN 0.056")
+    trio.run(plan, report, name, graph_of(graph))
+
+
+async def plan(report: Report, name: str, graph: Graph) -> None:
+    """The plans of a payer with a few large channels, while gossip goes on."""
+    ends = [node_id for node_id in graph.node_ids if _size_sat(graph, node_id) >= LEAST_SAT]
+    chance, payer = Random(SEED), ends[SEED]
+    planner, beliefs = Planner(graph, payer, lambda: 0.0), Beliefs()
+    own = {c.short_channel_id: c.capacity_sat * 500 for c in graph.channels_of(payer)}
+    for kind, amount_msat, parts in (("whole", AMOUNT_MSAT, 1), ("in parts", LARGE_MSAT, MOST_PARTS)):
+        taken, held = list[float](), Held()
+        for payee in chance.sample(ends, PLANS):
+            asked = Asked(payer, payee, amount_msat, 18, own_msat=own, most_parts=parts)
+            for scid in chance.sample(sorted(graph.channels), len(graph) // 1000):
+                graph.add_channel(graph.channels[scid])
+            start = perf_counter()
+            with held, suppress(NoRoute):
+                await planner.routes(asked, beliefs)
+            taken.append(perf_counter() - start)
+        report.samples(f"{name}: the payer's first plan, {kind}", taken[:1])
+        report.samples(f"{name}: the payer's plans, {kind}", taken[1:])
+        report.samples(f"{name}: others wait meanwhile, {kind}", held.seconds[1:])
+
+
+class Held(Instrument):
+    """For how long the other tasks of the process have to wait at most, while something is done."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def __enter__(self) -> None:
+        self._last, self._longest = perf_counter(), 0.0
+        trio.lowlevel.add_instrument(self)
+
+    def __exit__(self, *_: object) -> None:
+        trio.lowlevel.remove_instrument(self)
+        self.seconds.append(max(self._longest, perf_counter() - self._last))
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._last = perf_counter()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._longest = max(self._longest, perf_counter() - self._last)
+
+
+def _size_sat(graph: Graph, node_id: Point) -> int:
+    return sum(channel.capacity_sat for channel in graph.channels_of(node_id))
 
 
 def routable(graph: CompactGraph) -> list[tuple[int, int]]:

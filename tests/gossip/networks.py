@@ -8,8 +8,11 @@ from typing import TypeAlias
 import numpy as np
 
 from gossip.compact import CompactGraph, columns_of
+from gossip.graph import Channel, Graph, Policy
 from gossip.search import FINAL_CLTV_BLOCKS, Way
+from tests.gossip.lines import node_id
 from tests.house.sources import HOUSE
+from wire.units import Msat, Sat
 
 # The snapshot of mainnet lies beside a checkout for its developers; a user does not have it.
 MAINNET = HOUSE.parent / "shared" / "data" / "mainnet-2026-02-03.csv.xz"
@@ -92,3 +95,27 @@ def assert_keeps_every_limit(
         )
         assert amounts[at] == amounts[at + 1] + fee
         assert blocks[at] == blocks[at + 1] + graph.cltv_delta[after]
+
+
+def graph_of(columns: CompactGraph) -> Graph:
+    """The same network as a node keeps it; nodes are numbered in order of their places."""
+    graph = Graph()
+    for edge in range(len(columns)):
+        scid, source, target = (
+            int(column[edge]) for column in (columns.short_channel_id, columns.source, columns.target)
+        )
+        if scid not in graph:
+            low, high = sorted((source, target))
+            capacity_sat = Sat(int(columns.capacity_msat[edge]) // 1000)
+            graph.add_channel(Channel(scid, node_id(low), node_id(high), capacity_sat))
+        policy = Policy(
+            timestamp=1,
+            cltv_expiry_delta=int(columns.cltv_delta[edge]),
+            htlc_minimum_msat=Msat(int(columns.least_msat[edge])),
+            htlc_maximum_msat=Msat(int(columns.most_msat[edge])),
+            fee_base_msat=Msat(int(columns.fee_base_msat[edge])),
+            fee_proportional_millionths=int(columns.fee_millionths[edge]),
+            is_disabled=not columns.is_enabled[edge],
+        )
+        graph.apply_policy(scid, int(source > target), policy)
+    return graph

@@ -84,3 +84,30 @@ async def test_a_node_that_is_asked_for_little_reads_little(tmp_path: Path) -> N
         "node.daemon.rpc_datastore",
         "node.daemon.rpc_sendpay",
     }
+
+
+PAYMENT = """
+import sys
+from pathlib import Path
+import trio
+from tests.node.line import line
+
+async def main():
+    async with line(Path(sys.argv[1]), "alice bob carol") as net:
+        for may_split in (False, True):
+            await net.pay("alice", "carol", 10_000_000, may_split=may_split)
+        print("whole", "numpy" in sys.modules)
+        await net.pay("alice", "carol", 2_000_000_000, may_split=True)
+        print("unlikely", "numpy" in sys.modules)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_arrays_are_for_payments_that_may_have_to_be_split(tmp_path: Path) -> None:
+    """In a small network a payment that is likely to arrive whole needs none."""
+    done = subprocess.run(
+        [sys.executable, "-c", PAYMENT, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["whole", "False", "unlikely", "True"]
