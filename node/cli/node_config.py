@@ -67,6 +67,8 @@ def config_of(settings: Settings, directory: Path) -> NodeConfig:
         cleaning_ages_seconds=ages_in(settings.find),
         cleaning_cycle_seconds=settings.get("autoclean-cycle", USUAL_CYCLE_SECONDS),
         proxy=_proxy(settings),
+        fronting_nodes=tuple(map(Point, settings.all("payment-fronting-node"))),
+        may_call_for_invoices=not settings.has("fetchinvoice-noconnect"),
         forced_keys=_forced_keys(settings),
         sabotage=settings.find("dev-disconnect"),
     )

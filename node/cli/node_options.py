@@ -159,6 +159,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("htlc-maximum-msat", AMOUNT, "The most that we pass on in one. Without: all.", "MSAT"),
         Option("min-capacity-sat", NUMBER, "The smallest channel to accept. Without: 10000.", "N"),
         Option("zeroconf-peer", NODE_ID, "Use its channels before a block confirms them.", "ID", True),
+        Option("payment-fronting-node", NODE_ID, "Offers lead over it, and do not name us.", "ID", True),
+        Option("fetchinvoice-noconnect", FLAG, "Call nobody to ask him for an invoice."),
         Option("large-channels", FLAG, "Channels above 0.16 BTC, too. They always are possible."),
     ),
     "What is forgotten": (

@@ -1,18 +1,15 @@
 """What is to be paid for a text of BOLT 12: an invoice, or an offer that one is fetched for first."""
 
-from node.daemon.blinded_ways import blinded_ways
+from node.daemon.bolt12_wants import NoKnownStart, wanted_for
 from node.daemon.invoice_fetching import Wish
 from node.daemon.node import Node
 from node.daemon.paying import Wanted
-from node.daemon.payments import Note
 from node.daemon.rpc_offers import amount_follows, fetched
 from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed
 from wire.bolt12.errors import Expired, Unacceptable, WrongAmount
 from wire.bolt12.forms import Invoice, Offer, read_form
-from wire.bolt12.rules import check_invoice, expected_amount, is_usable
+from wire.bolt12.rules import check_invoice, expected_amount
 from wire.bolt12.text import decode_text
-from wire.crypto.secp256k1 import Point
-from wire.features import BASIC_MPP, Features
 from wire.units import Msat
 
 NO_ROUTE = 205
@@ -29,23 +26,10 @@ async def wanted_by(
         CommandFailed: it must not be paid, or cannot be.
     """
     invoice = await _invoice(node, text, amount_msat, payer_note, seconds)
-    ways = zip(invoice.invoice_paths or (), invoice.invoice_blindedpay or (), strict=True)
-    # b12-offers.6
-    usable = [(path, price) for path, price in ways if is_usable(price)]
-    blinded = blinded_ways(node.switch, node.graph, usable)
-    if blinded is None:
-        raise CommandFailed(NO_ROUTE, "None of the invoice's paths begins at a node that we know")
-    return Wanted(
-        Point(invoice.invoice_node_id or b""),
-        invoice.invoice_payment_hash or b"",
-        Msat(invoice.invoice_amount or 0),
-        # what the payee wants is in the price of the path
-        final_cltv_expiry_delta=0,
-        may_split=Features.from_bytes(invoice.invoice_features or b"").has(BASIC_MPP),
-        hints=blinded.hints,
-        blinded=blinded,
-        note=Note(bolt12=invoice.text, description=invoice.offer_description or ""),
-    )
+    try:
+        return wanted_for(node.switch, node.graph, invoice)
+    except NoKnownStart as lost:
+        raise CommandFailed(NO_ROUTE, str(lost)) from None
 
 
 async def _invoice(

@@ -6,7 +6,7 @@ a connection that we make for it. Who gets it twice answers it twice, and alike.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 
 import msgspec
@@ -56,18 +56,18 @@ class NoAnswer(Exception):
 
     def __init__(self, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
-        super().__init__(f"no invoice came within {timeout_seconds:g} seconds")
+        super().__init__(f"no answer came within {timeout_seconds:g} seconds")
 
 
 class Refused(Exception):
-    """The issuer says that there is no invoice, and why."""
+    """The other side says that there is no invoice, or no payment, and why."""
 
     def __init__(self, told: InvoiceError) -> None:
         self.told = told
         # error-warning.3: a terminal obeys control characters, whoever wrote them
         text = (told.error or "without a reason")[:MOST_WHY_CHARACTERS]
         self.why = "".join(each if each.isprintable() else "?" for each in text)
-        super().__init__(f"the issuer refuses: {self.why}")
+        super().__init__(f"it was refused: {self.why}")
 
 
 class TooManyPending(Exception):
@@ -80,10 +80,12 @@ class TooManyPending(Exception):
 class Pending:
     """A request that waits for its answer."""
 
-    def __init__(self, request: InvoiceRequest, asked: frozenset[Point]) -> None:
+    def __init__(
+        self, request: InvoiceRequest, asked: frozenset[Point], answered: trio.Event | None = None
+    ) -> None:
         self.request, self.asked = request, asked
         self.answer: Invoice | Unacceptable | Refused | None = None
-        self.answered = trio.Event()
+        self.answered = trio.Event() if answered is None else answered
 
     def end(self, answer: Invoice | Unacceptable | Refused) -> None:
         """What the first answer says counts."""
@@ -134,26 +136,51 @@ class Fetcher:
             NoWayThere, NoAnswer, Refused, TooManyPending, OurOwnPath: there is none.
             Unacceptable: there is one, and it must not be paid.
         """
-        if len(self._pending) >= MOST_PENDING:
-            raise TooManyPending
-        paths = ways_to(request)
+        paths = ways_to(request.offer_paths, request.offer_issuer_id)
         pending = Pending(request, frozenset(path.hops[-1].blinded_node_id for path in paths))
-        path_id = secrets.token_bytes(PATH_ID_BYTES)
-        self._pending[path_id] = pending
-        try:
-            with trio.move_on_after(timeout_seconds):
-                await self._ask(pending, paths, path_id)
-        finally:
-            del self._pending[path_id]
+        await self._wait(pending, paths, {INVOICE_REQUEST: encode_form(request)}, timeout_seconds)
         if pending.answer is None:
             raise NoAnswer(timeout_seconds)
         if isinstance(pending.answer, Exception):
             raise pending.answer
         return pending.answer
 
-    async def _ask(self, pending: Pending, paths: Sequence[BlindedPath], path_id: bytes) -> None:
-        """Send the request, this way and that, until it is answered."""
-        records = {INVOICE_REQUEST: encode_form(pending.request)}
+    async def deliver(self, invoice: Invoice, paid: trio.Event, timeout_seconds: float) -> None:
+        """Bring an invoice to whoever requested it without an offer; return when it is paid.
+
+        Raises:
+            NoWayThere, NoAnswer, Refused, TooManyPending, OurOwnPath, Unacceptable: it is not.
+        """
+        paths = ways_to(invoice.invreq_paths, invoice.invreq_payer_id)
+        pending = Pending(invoice, frozenset(), paid)
+        await self._wait(pending, paths, {INVOICE: encode_form(invoice)}, timeout_seconds)
+        if isinstance(pending.answer, Exception):
+            raise pending.answer
+        if not paid.is_set():
+            raise NoAnswer(timeout_seconds)
+
+    async def _wait(
+        self,
+        pending: Pending,
+        paths: Sequence[BlindedPath],
+        records: Mapping[int, bytes],
+        timeout_seconds: float,
+    ) -> None:
+        """Send records and wait for what comes back, at most so long."""
+        if len(self._pending) >= MOST_PENDING:
+            raise TooManyPending
+        path_id = secrets.token_bytes(PATH_ID_BYTES)
+        self._pending[path_id] = pending
+        try:
+            with trio.move_on_after(timeout_seconds):
+                await self._ask(pending, paths, records, path_id)
+        finally:
+            del self._pending[path_id]
+
+    async def _ask(
+        self, pending: Pending, paths: Sequence[BlindedPath], records: Mapping[int, bytes], path_id: bytes
+    ) -> None:
+        """Send records, this way and that, until they are answered."""
         unsent, avoided = 0, set[Point]()
         for path, is_called in _tries(paths):
             is_sent = await self._reach.bring(path, records, path_id, avoided, is_called=is_called)
@@ -190,12 +217,12 @@ class Fetcher:
         return invoice
 
 
-def ways_to(request: InvoiceRequest) -> tuple[BlindedPath, ...]:
-    """The paths that lead to the issuer of a request's offer."""
-    if request.offer_paths is not None:
-        return request.offer_paths
-    assert request.offer_issuer_id is not None, "an offer without paths names its issuer"
-    return (message_path((request.offer_issuer_id,), None, secrets.token_bytes(32)),)
+def ways_to(paths: tuple[BlindedPath, ...] | None, node_id: Point | None) -> tuple[BlindedPath, ...]:
+    """The paths to somebody; who gives none is a node of this id."""
+    if paths is not None:
+        return paths
+    assert node_id is not None, "who gives no paths has an id"
+    return (message_path((node_id,), None, secrets.token_bytes(32)),)
 
 
 def _tries(paths: Sequence[BlindedPath]) -> Iterator[tuple[BlindedPath, bool]]:

@@ -125,6 +125,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     cleaning_cycle_seconds: int = USUAL_CYCLE_SECONDS
     proxy: Proxy | None = None
     fronting_nodes: tuple[Point, ...] = ()  # the peers that lead to us in offers, so that they do not name us
+    may_call_for_invoices: bool = True
     forced_keys: ForcedKeys = ForcedKeys()
     sabotage: Path | None = None  # what a test of the protocol does to connections
 

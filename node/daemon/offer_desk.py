@@ -61,6 +61,13 @@ class OfferOver(Unacceptable):
         super().__init__("the offer is no longer available")
 
 
+class RequestSpent(Unacceptable):
+    """There was an invoice for this request, and it cannot be paid any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the invoice for this request was paid, or has expired: ask with another request")
+
+
 class NotPayableNow(Unacceptable):
     """No channel can bring us anything."""
 
@@ -135,18 +142,23 @@ class OfferDesk:
         invoice = write_invoice(request, invoice_row, paths, issuer_secret(self._switch.signer, request))
         asked = Asked(invoice.text, row.offer_id, row.is_single_use, request.invreq_payer_note or "")
 
-        def act(turn: Turn) -> None:
+        def act(turn: Turn) -> Invoice:
+            known = self._known(label)
+            if known is not None:
+                return known
             self._make_room(turn, row.offer_id)
             self._switch.invoices.add(turn, msgspec.structs.replace(invoice_row, asked=asked))
+            return invoice
 
-        await self._switch.ask(act)
-        return invoice
+        return await self._switch.ask(act)
 
     def _known(self, label: str) -> Invoice | None:
         invoices = self._switch.invoices
         row = invoices.rows.get(invoices.by_label.get(label, b""))
-        if row is None or row.asked is None or not row.is_open(self._switch.now()):
+        if row is None or row.asked is None:
             return None
+        if not row.is_open(self._switch.now()):
+            raise RequestSpent
         return read_form(Invoice, row.asked.bolt12)
 
     def _entry(self, ticket: Ticket, request: InvoiceRequest, label: str) -> InvoiceRow:

@@ -13,7 +13,7 @@ from node.daemon.offer_ticket import NONCE_BYTES
 from node.daemon.signer import Signer
 from node.daemon.switch import Switch
 from wire.blinded_path import BlindedPath
-from wire.bolt12.forms import Offer, encode_form
+from wire.bolt12.forms import InvoiceRequest, Offer, encode_form
 from wire.bolt12.rules import BITCOIN
 from wire.crypto.secp256k1 import Point, Secret, point_of
 
@@ -66,3 +66,30 @@ def issuer_secret(signer: Signer, offer: Offer) -> Secret:
     if offer.offer_issuer_id == signer.node_id:
         return signer.node_secret
     return signer.offer_secret(b"issuer", offer.offer_metadata or b"")
+
+
+# --- requests of ours that answer no offer
+
+
+def draw_request(switch: Switch, wish: InvoiceRequest, nonce: bytes) -> InvoiceRequest:
+    """A request to be sent an invoice: with its chain, and how to reach us.
+
+    Args:
+        nonce: 16 bytes that nobody can guess.
+    """
+    chain_hash, signer = switch.house.chain_hash, switch.signer
+    fronting = needed_fronts(switch)
+    return msgspec.structs.replace(
+        wish,
+        invreq_metadata=nonce,
+        invreq_chain=None if chain_hash == BITCOIN else chain_hash,
+        invreq_payer_id=point_of(signer.offer_secret(b"payer", nonce)) if fronting else signer.node_id,
+        invreq_paths=_paths(switch, fronting, nonce) if fronting else None,
+    )
+
+
+def request_path_id_of(signer: Signer, request: InvoiceRequest) -> bytes | None:
+    """What must come back with an invoice for a request of ours; None if it leads to us without a path."""
+    if request.invreq_paths is None:
+        return None
+    return signer.offer_secret(b"path id", request.invreq_metadata or b"")

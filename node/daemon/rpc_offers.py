@@ -1,5 +1,7 @@
 """Commands about offers: making them, and fetching invoices for those of others."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -75,9 +77,10 @@ class OfferCommands:
             offer_quantity_max=quantity_max,
             offer_absolute_expiry=absolute_expiry,
         )
-        offer = draw_offer(self._node.switch, wish, self._fronts(fronting_nodes))
+        fronting = self._fronts(fronting_nodes)
+        offer = draw_offer(self._node.switch, wish, fronting)
         self._check(offer)
-        row = OfferRow(offer_id_of(offer), offer.text, label, single_use, is_fronted=bool(fronting_nodes))
+        row = OfferRow(offer_id_of(offer), offer.text, label, single_use, is_fronted=bool(fronting))
         known = self._offers.book.offers.get(row.offer_id)
         if known is None:
             await self._offers.book.put(row)
@@ -181,8 +184,15 @@ async def fetched(node: Node, text: str, wish: Wish, timeout_seconds: float) -> 
         raise CommandFailed(OFFER_EXPIRED, str(over)) from None
     except Unacceptable as wrong:
         raise CommandFailed(INVALID_PARAMETERS, f"The offer cannot be answered: {wrong}") from None
-    try:
+    with as_refusal("The invoice"):
         return await fetcher.fetch(request, timeout_seconds)
+
+
+@contextmanager
+def as_refusal(what: str) -> Iterator[None]:
+    """Say why nothing has come of a message, in Core Lightning's numbers."""
+    try:
+        yield
     except (NoWayThere, OurOwnPath) as lost:
         raise CommandFailed(NO_ROUTE_THERE, str(lost)) from None
     except NoAnswer as late:
@@ -190,7 +200,7 @@ async def fetched(node: Node, text: str, wish: Wish, timeout_seconds: float) -> 
     except Refused as refused:
         raise CommandFailed(BAD_REPLY, str(refused), {"error": refused.why}) from None
     except Unacceptable as wrong:
-        raise CommandFailed(BAD_REPLY, f"The invoice must not be paid: {wrong}") from None
+        raise CommandFailed(BAD_REPLY, f"{what} is not as it must be: {wrong}") from None
     except TooManyPending as many:
         raise CommandFailed(UNSPECIFIED, str(many)) from None
 

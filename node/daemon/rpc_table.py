@@ -20,6 +20,8 @@ ROOMS = {
     "node.daemon.rpc_payments:PaymentCommands": "pay xpay keysend xkeysend listpays listsendpays"
     " delpay decode",
     "node.daemon.rpc_offers:OfferCommands": "offer listoffers disableoffer enableoffer fetchinvoice",
+    "node.daemon.rpc_refunds:RefundCommands": "invoicerequest listinvoicerequests disableinvoicerequest"
+    " sendinvoice",
     "node.daemon.rpc_sendpay:SendpayCommands": "sendpay sendonion createonion waitsendpay",
     "node.daemon.rpc_routes:RouteCommands": "getroute getroutes",
     "node.daemon.rpc_forwards:ForwardCommands": "listforwards delforward",

@@ -8,6 +8,7 @@ import msgspec
 from node.daemon.node import Node
 from node.daemon.runes import Alternative, Field, Restriction, Rune, Verdict
 from wire import bolt11
+from wire.bolt12.text import is_bolt12
 
 SCHEMA = """
 create table if not exists runes(id integer primary key, rune text not null, last_used real);
@@ -208,14 +209,33 @@ def _of_invoice(name: str, params: Mapping[str, Any] | list[Any] | None) -> Fiel
     """A field of the invoice in a parameter, as `bolt11_amount`."""
     parameter, _, field = name.rpartition("_")
     text = params.get(parameter) if isinstance(params, Mapping) else None
-    try:
-        invoice = bolt11.decode(text) if isinstance(text, str) else None
-    except bolt11.InvalidInvoice:
+    if not isinstance(text, str):
         return None
-    if invoice is None:
+    if is_bolt12(text):
+        return _of_bolt12(text, field)
+    try:
+        invoice = bolt11.decode(text)
+    except bolt11.InvalidInvoice:
         return None
     return {
         "amount": invoice.amount_msat,
         "description": invoice.description,
         "node": invoice.payee.hex(),
+    }.get(field)
+
+
+def _of_bolt12(text: str, field: str) -> Field:
+    """A field of an invoice; an offer has none of them, for its payer may still choose."""
+    # most nodes never see one
+    from wire.bolt12.errors import Unacceptable
+    from wire.bolt12.forms import Invoice, read_form
+
+    try:
+        invoice = read_form(Invoice, text)
+    except Unacceptable:
+        return None
+    return {
+        "amount": invoice.invoice_amount,
+        "description": invoice.offer_description,
+        "node": (invoice.invoice_node_id or b"").hex(),
     }.get(field)

@@ -23,8 +23,10 @@ _is_signature = in_ranges(SIGNATURE_RANGE)
 
 
 def merkle_root(records: Sequence[Record]) -> bytes:
-    """The root over all records but the signatures; there must be one, and they must be in order."""
+    """The root over all records but the signatures, which must be in order; zeros if there are none."""
     covered = [record for record in records if not _is_signature(record)]
+    if not covered:
+        return bytes(32)
     nonce_tag = b"LnNonce" + write_record(*covered[0])
     nodes = [
         _branch(

@@ -120,6 +120,8 @@ def check_request(request: InvoiceRequest, chain_hash: bytes) -> None:
     if (request.invreq_chain or BITCOIN) != chain_hash:
         raise WrongChain(_NUMBERS["invreq_chain"])
     _check_name(request)
+    if request.invreq_amount == 0:
+        raise NothingToPay("invreq_amount", _NUMBERS["invreq_amount"])
     if request.is_for_offer:
         _check_offer_fields(request)
         _check_quantity(request)
@@ -149,8 +151,6 @@ def _check_request_amount(request: InvoiceRequest) -> None:
         expected_msat = expected_amount(request)
         if request.invreq_amount is not None and request.invreq_amount < expected_msat:
             raise TooLittle(request.invreq_amount, expected_msat)
-    if request.invreq_amount == 0:
-        raise NothingToPay("invreq_amount", _NUMBERS["invreq_amount"])
 
 
 def expected_amount(request: InvoiceRequest) -> Msat:
