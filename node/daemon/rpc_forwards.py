@@ -86,6 +86,6 @@ def _view(passage: Passage) -> dict[str, Any]:
         view["updated_index"] = passage.updated_index
     if passage.out_htlc_id >= 0:
         view["out_htlc_id"] = passage.out_htlc_id
-    if passage.resolved_at:
+    if passage.resolved_at and passage.updated_index:
         view["resolved_time"] = passage.resolved_at
     return view

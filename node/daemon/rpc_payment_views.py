@@ -1,6 +1,7 @@
 """Invoices, payments and their attempts as Core Lightning's replies show them."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ from wire.crypto.secp256k1 import Point, der_of
 from wire.scid import text_of
 
 NO_CHANNEL = "0x0x0"
+# by version, as BOLT 11 counts them, and length
+_KINDS_OF_SCRIPT = {(17, 20): "P2PKH", (18, 20): "P2SH", (0, 20): "P2WPKH", (0, 32): "P2WSH", (1, 32): "P2TR"}
 
 
 def read_invoice(node: Node, text: str) -> bolt11.Invoice:
@@ -322,10 +325,13 @@ def decoded_view(text: str, invoice: bolt11.Invoice, network: str) -> dict[str, 
 
 def _fallback_view(fallback: bolt11.Fallback, network: str) -> dict[str, Any]:
     script = fallback.script()
-    try:
-        return {"hex": script.hex(), "addr": address_of(script, network)}
-    except NoAddressForm:
-        return {"hex": script.hex()}
+    view = {"hex": script.hex()}
+    kind = _KINDS_OF_SCRIPT.get((fallback.version, len(fallback.program)))
+    if kind is not None:
+        view["type"] = kind
+    with suppress(NoAddressForm):
+        view["addr"] = address_of(script, network)
+    return view
 
 
 def _hint_view(hop: bolt11.RouteHop) -> dict[str, Any]:

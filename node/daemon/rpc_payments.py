@@ -309,12 +309,12 @@ class PaymentCommands:
         groupid: Integer | None = None,
     ) -> dict[str, Any]:
         """Forget a payment that has ended, or some of its parts."""
+        if (partid is None) is not (groupid is None):
+            raise CommandFailed(INVALID_PARAMETERS, "Must set both partid and groupid, or neither")
         payments = self._node.switch.payments
         row = payments.rows.get(payment_hash)
         if row is None:
             raise CommandFailed(NOT_FOUND, "Unknown payment with payment_hash")
-        if (partid is None) is not (groupid is None):
-            raise CommandFailed(INVALID_PARAMETERS, "Must set both partid and groupid, or neither")
         if row.status.value != status:
             raise CommandFailed(STATUS_UNEXPECTED, f"Payment with hash has status {row.status.value}")
         gone = [

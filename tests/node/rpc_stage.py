@@ -11,6 +11,7 @@ from node.daemon.rpc import Commands
 from node.daemon.rpc_general import Identity
 from node.daemon.rpc_table import commands_of
 from tests.node.line import Network, line
+from tests.node.reply_table import faults
 
 
 def commands_for(node: Node) -> Commands:
@@ -38,6 +39,9 @@ class Client:
         assert raw.endswith(b"}\n\n")
         reply: dict[str, Any] = json.loads(raw)
         assert (reply["jsonrpc"], reply["id"]) == ("2.0", "test:1")
+        if "error" not in reply and "filter" not in more:
+            found = faults(method, reply["result"])
+            assert not found, found
         return reply
 
     async def call(self, method: str, **params: Any) -> Any:
