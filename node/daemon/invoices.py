@@ -11,6 +11,7 @@ from htlc.relay import Owed, Take
 from node.daemon.indexes import CREATED, DELETED, INVOICES, PAID, UPDATED
 from node.daemon.offer_ticket import read_ticket
 from node.daemon.signer import Signer
+from node.daemon.table import Table
 from wire.bolt11 import Fallback, RouteHop
 from wire.crypto.hashes import sha256
 from wire.units import Msat
@@ -101,21 +102,36 @@ class InvoiceRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class Invoices:
-    """All invoices, in memory and on disk."""
+    """All invoices, in the database."""
 
     def __init__(self, store: "Store", signer: Signer, now: Callable[[], float], indexes: "Indexes") -> None:
         self._store, self._signer, self._now, self._indexes = store, signer, now, indexes
         self.used_offers = store.used_offers()
-        rows = (msgspec.msgpack.decode(raw, type=InvoiceRow) for raw in store.values("invoices"))
-        self.rows = {row.payment_hash: row for row in rows}
-        self.by_label = {row.label: row.payment_hash for row in self.rows.values() if row.label}
+        self.rows: Table[bytes, InvoiceRow] = Table(
+            store,
+            "invoices",
+            "payment_hash",
+            InvoiceRow,
+            {
+                "label": lambda row: row.label or None,
+                "pay_index": lambda row: row.pay_index or None,
+                "unnamed": lambda row: None if row.label or row.is_held or row.is_paid else row.created_index,
+                "unpaid_offer": lambda row: (
+                    None if row.asked is None or row.is_paid else row.asked.offer_id or None
+                ),
+            },
+        )
         self.on_settled: list[Callable[[InvoiceRow], None]] = []
-        unnamed = [row for row in self.rows.values() if not (row.label or row.is_held or row.is_paid)]
-        unnamed.sort(key=lambda row: row.created_index)
-        self._unnamed = deque([row.payment_hash for row in unnamed])
-        for row in self.rows.values():
+        self._unnamed = deque([payment_hash for payment_hash, _ in self.rows.having("unnamed")])
+        # in a database that is older than the counts
+        for row in self.rows.values() if not indexes.value(INVOICES, CREATED) else ():
             indexes.begin_after(INVOICES, CREATED, row.created_index)
             indexes.begin_after(INVOICES, PAID, row.pay_index)
+
+    def labelled(self, label: str) -> InvoiceRow | None:
+        """The invoice that our user gave this name."""
+        found = self.rows.where("label", label) if label else []
+        return found[0] if found else None
 
     def add(self, turn: "Turn", row: InvoiceRow) -> InvoiceRow:
         """Make an invoice known; it is durable when the turn is.
@@ -126,7 +142,7 @@ class Invoices:
         """
         if row.payment_hash in self.rows:
             raise InvoiceExists(row.payment_hash)
-        if row.label in self.by_label:
+        if self.labelled(row.label) is not None:
             raise LabelTaken(row.label)
         return self._enter(turn, row)
 
@@ -135,9 +151,7 @@ class Invoices:
         self._forget_lapsed(turn)
         number = self._indexes.next(turn, INVOICES, CREATED)
         numbered = msgspec.structs.replace(row, created_index=number)
-        if row.label:
-            self.by_label[row.label] = row.payment_hash
-        elif not row.is_held:
+        if not (row.label or row.is_held):
             self._unnamed.append(row.payment_hash)
         self._put(turn, numbered)
         self._indexes.tell(turn, INVOICES, CREATED, numbered)
@@ -252,9 +266,7 @@ class Invoices:
 
     def drop(self, turn: "Turn", row: InvoiceRow) -> None:
         """Keep an invoice no longer; one for an offer can be paid all the same."""
-        del self.rows[row.payment_hash]
-        self.by_label.pop(row.label, None)
-        turn.write(lambda: self._store.forget_invoice(row.payment_hash))
+        self.rows.put(turn, row.payment_hash, None)
         self._indexes.next(turn, INVOICES, DELETED)
         self._indexes.tell(turn, INVOICES, DELETED, row)
 
@@ -271,8 +283,7 @@ class Invoices:
         return changed
 
     def _put(self, turn: "Turn", row: InvoiceRow) -> None:
-        self.rows[row.payment_hash] = row
-        turn.write(lambda: self._store.put_value("invoices", row.payment_hash, row))
+        self.rows.put(turn, row.payment_hash, row)
 
 
 def new_invoice(

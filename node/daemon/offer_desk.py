@@ -153,8 +153,7 @@ class OfferDesk:
         return await self._switch.ask(act)
 
     def _known(self, label: str) -> Invoice | None:
-        invoices = self._switch.invoices
-        row = invoices.rows.get(invoices.by_label.get(label, b""))
+        row = self._switch.invoices.labelled(label)
         if row is None or row.asked is None:
             return None
         if not row.is_open(self._switch.now()):
@@ -198,11 +197,7 @@ class OfferDesk:
     def _make_room(self, turn: Turn, offer_id: bytes) -> None:
         """Drop the oldest unpaid invoices of an offer; what is being paid now stays."""
         invoices, gathering = self._switch.invoices, self._switch.gathering
-        unpaid = [
-            row
-            for row in invoices.rows.values()
-            if row.asked is not None and row.asked.offer_id == offer_id and not row.is_paid
-        ]
+        unpaid = sorted(invoices.rows.where("unpaid_offer", offer_id), key=lambda row: row.created_index)
         waiting = [row for row in unpaid if row.payment_hash not in gathering.waiting]
         for row in waiting[: max(0, len(unpaid) - MOST_UNPAID + 1)]:
             invoices.drop(turn, row)

@@ -16,6 +16,7 @@ import msgspec
 
 from htlc.ladder import Failed, FailedMalformed, Fulfilled, Outcome
 from node.daemon.indexes import CREATED, DELETED, SENDPAYS, UPDATED
+from node.daemon.table import Table
 from onion.attribution import verified_hold_times
 from onion.failures import Attributed, Failure, FailureCode, attribute, encode_failure
 from onion.sphinx import shared_secrets_of
@@ -135,32 +136,41 @@ class Attempt:
 
 
 class Payments:
-    """All payments, in memory and on disk."""
+    """All payments, in the database; in memory, those that are tried or under way."""
 
     def __init__(self, store: "Store", now: Callable[[], float], indexes: "Indexes") -> None:
-        self._store, self._now, self._indexes = store, now, indexes
-        payments = (msgspec.msgpack.decode(raw, type=PaymentRow) for raw in store.values("payments"))
-        self.rows = {row.payment_hash: row for row in payments}
+        self._now, self._indexes = now, indexes
+        self.rows: Table[bytes, PaymentRow] = Table(
+            store, "payments", "payment_hash", PaymentRow, {"pending": lambda row: _pending(row.status)}
+        )
+        self._attempts: Table[int, AttemptRow] = Table(
+            store,
+            "attempts",
+            "id",
+            AttemptRow,
+            {"payment_hash": lambda row: row.payment_hash, "pending": lambda row: _pending(row.status)},
+            remembered=0,
+        )
         self._flying: dict[bytes, dict[int, AttemptRow]] = {}  # by hash and id
         self._hashes: dict[int, bytes] = {}  # of what is on its way
-        self._attempt_ids: dict[bytes, list[int]] = {}
-        self._next_id = 1
-        for raw in store.values("attempts"):
-            self._know(msgspec.msgpack.decode(raw, type=AttemptRow))
-        newest = max((row.created_index for row in self.rows.values()), default=0)
-        self._next_id = 1 + max(self._next_id - 1, newest, indexes.value(SENDPAYS, CREATED))
+        for _, attempt in self._attempts.having("pending"):
+            self._know(attempt)
+        self._next_id = 1 + (indexes.value(SENDPAYS, CREATED) or self._largest_number())
         self._waited: dict[int, Attempt] = {}
         self.on_ended: list[Callable[[AttemptRow], None]] = []
         self._attended: set[bytes] = set()  # hashes of payments that will be tried again if they fail
-        for payment_hash in self.rows:
+        self._left: set[bytes] = set()  # that have failed, which the next turn writes
+        for payment_hash, _ in list(self.rows.having("pending")):
             self.leave(payment_hash)
 
+    def _largest_number(self) -> int:
+        """The last number that was drawn, in a database that is older than the counts."""
+        numbers = (row.created_index for rows in (self.rows, self._attempts) for row in rows.values())
+        return max(numbers, default=0)
+
     def _know(self, row: AttemptRow) -> None:
-        self._attempt_ids.setdefault(row.payment_hash, []).append(row.id)
-        self._next_id = max(self._next_id, row.id + 1)
-        if row.status is Status.PENDING:
-            self._flying.setdefault(row.payment_hash, {})[row.id] = row
-            self._hashes[row.id] = row.payment_hash
+        self._flying.setdefault(row.payment_hash, {})[row.id] = row
+        self._hashes[row.id] = row.payment_hash
 
     # --- a payment
 
@@ -174,9 +184,8 @@ class Payments:
         if before is not None and before.status is not Status.FAILED:
             raise AlreadyPaid(row.payment_hash, before.status)
         group_id = row.group_id or 1 + (before.group_id if before is not None else 0)
-        self.rows[row.payment_hash] = msgspec.structs.replace(
-            row, created_index=self.new_attempt_id(), group_id=group_id
-        )
+        numbered = msgspec.structs.replace(row, created_index=self.new_attempt_id(), group_id=group_id)
+        self.rows.hold(row.payment_hash, numbered)
         self._attended.add(row.payment_hash)
 
     def leave(self, payment_hash: bytes) -> None:
@@ -184,7 +193,14 @@ class Payments:
         self._attended.discard(payment_hash)
         row = self.rows[payment_hash]
         if row.status is Status.PENDING and not self.is_on_its_way(payment_hash):
-            self.rows[payment_hash] = msgspec.structs.replace(row, status=Status.FAILED)
+            self.rows.hold(payment_hash, msgspec.structs.replace(row, status=Status.FAILED))
+            self._left.add(payment_hash)
+
+    def note_turn(self, turn: "Turn") -> None:
+        """Write what was left without a turn into one that there is anyway."""
+        while self._left:
+            payment_hash = self._left.pop()
+            self.rows.put(turn, payment_hash, self.rows[payment_hash])
 
     def is_on_its_way(self, payment_hash: bytes) -> bool:
         """Whether an HTLC of it may still arrive."""
@@ -197,15 +213,8 @@ class Payments:
             self._put(turn, msgspec.structs.replace(row, status=Status.FAILED, ended_at=int(self._now())))
 
     def _put(self, turn: "Turn", row: PaymentRow) -> None:
-        self.rows[row.payment_hash] = row
         self._indexes.reach(turn, SENDPAYS, CREATED, row.created_index)
-        # all that a turn changes of it is one write
-        turn.writes_once[b"payment" + row.payment_hash] = lambda: self._write(row.payment_hash)
-
-    def _write(self, payment_hash: bytes) -> None:
-        row = self.rows.get(payment_hash)
-        if row is not None:
-            self._store.put_value("payments", payment_hash, row)
+        self.rows.put(turn, row.payment_hash, row)
 
     # --- its attempts
 
@@ -223,33 +232,27 @@ class Payments:
         attempt = self._waited[row.id] = Attempt(row, shared_secrets, tell)
         self._know(row)
         self._put(turn, msgspec.structs.replace(payment, attempts=payment.attempts + 1))
-        turn.write(lambda: self._store.put_value("attempts", row.id, row))
+        self._attempts.put(turn, row.id, row)
         self._indexes.reach(turn, SENDPAYS, CREATED, row.id)
         self._indexes.tell(turn, SENDPAYS, CREATED, row)
         return attempt
 
     def attempts(self, payment_hash: bytes) -> list[AttemptRow]:
         """All attempts of a payment, in their order."""
-        ids = self._attempt_ids.get(payment_hash, ())
-        raws = (self._store.attempt(attempt_id) for attempt_id in ids)
-        return [msgspec.msgpack.decode(raw, type=AttemptRow) for raw in raws if raw is not None]
+        return self._attempts.where("payment_hash", payment_hash)
 
     def all_attempts(self) -> list[AttemptRow]:
         """All attempts of all payments, in their order."""
-        return [msgspec.msgpack.decode(raw, type=AttemptRow) for raw in self._store.values("attempts")]
+        return list(self._attempts.values())
 
     def forget(self, turn: "Turn", payment_hash: bytes, attempts: Sequence[AttemptRow]) -> None:
         """Drop attempts that have ended, and their payment once none is left."""
-        gone = {attempt.id for attempt in attempts}
-        left = [each for each in self._attempt_ids.get(payment_hash, ()) if each not in gone]
-        self._attempt_ids[payment_hash] = left
-        turn.write(lambda: self._store.forget_attempts(gone))
         for attempt in attempts:
+            self._attempts.put(turn, attempt.id, None)
             self._indexes.next(turn, SENDPAYS, DELETED)
             self._indexes.tell(turn, SENDPAYS, DELETED, attempt)
-        if not left:
-            del self._attempt_ids[payment_hash], self.rows[payment_hash]
-            turn.write(lambda: self._store.forget_payment(payment_hash))
+        if not self.attempts(payment_hash):
+            self.rows.put(turn, payment_hash, None)
 
     def settle(self, turn: "Turn", attempt_id: int, outcome: Outcome | None) -> None:
         """The attempt's HTLC has its outcome; None if it ended on the chain and nobody claimed it."""
@@ -277,7 +280,7 @@ class Payments:
             self._lose(turn, row)
         attempt.is_over, attempt.row = True, ended
         self._indexes.tell(turn, SENDPAYS, UPDATED, ended)
-        turn.write(lambda: self._store.put_value("attempts", attempt_id, ended))
+        self._attempts.put(turn, attempt_id, ended)
         turn.then(attempt.tell)
         for callback in self.on_ended:
             turn.then(lambda call=callback: call(ended))  # type: ignore[misc]
@@ -320,6 +323,10 @@ class Payments:
             self._put(turn, msgspec.structs.replace(payment, fee_msat=left_msat, parts=payment.parts - 1))
         elif row.payment_hash not in self._attended and not self.is_on_its_way(row.payment_hash):
             self.give_up(turn, row.payment_hash)
+
+
+def _pending(status: Status) -> int | None:
+    return 1 if status is Status.PENDING else None
 
 
 def read_failure(shared_secrets: Sequence[bytes], outcome: Outcome | None) -> Attributed | None:

@@ -159,19 +159,19 @@ class InvoiceCommands:
         return self._shown(bare)
 
     def _row(self, label: str, code: int) -> InvoiceRow:
-        invoices = self._node.switch.invoices
-        payment_hash = invoices.by_label.get(label)
-        if payment_hash is None:
+        row = self._node.switch.invoices.labelled(label)
+        if row is None:
             raise CommandFailed(code, "Unknown invoice" if code == NOT_FOUND else "Label not found")
-        return invoices.rows[payment_hash]
+        return row
 
     async def waitinvoice(self, label: Label) -> dict[str, Any]:
         """Wait until an invoice is paid or has expired."""
-        invoices, now = self._node.switch.invoices, self._node.switch.now
-        payment_hash = self._row(label, UNSPECIFIED).payment_hash
-        with trio.move_on_after(max(0.0, invoices.rows[payment_hash].expires_at - now())):
-            await self._settled(lambda paid: paid.payment_hash == payment_hash)
-        row = invoices.rows.get(payment_hash)
+        asked = self._row(label, UNSPECIFIED)
+        payment_hash = asked.payment_hash
+        if not asked.is_paid:
+            with trio.move_on_after(max(0.0, asked.expires_at - self._node.switch.now())):
+                await self._paid(lambda paid: paid.payment_hash == payment_hash)
+        row = self._node.switch.invoices.rows.get(payment_hash)
         if row is None:
             raise CommandFailed(UNSPECIFIED, "Invoice deleted during wait")
         if not row.is_paid:
@@ -182,20 +182,18 @@ class InvoiceCommands:
         self, lastpay_index: Integer = 0, timeout: Integer | None = None
     ) -> dict[str, Any]:
         """Wait for the next invoice that is paid after the one with this number."""
-
-        def is_next(row: InvoiceRow) -> bool:
-            return row.pay_index > lastpay_index
-
         rows = self._node.switch.invoices.rows
-        with trio.move_on_after(float("inf") if timeout is None else timeout):
-            await self._settled(is_next)
-        found = sorted(filter(is_next, rows.values()), key=lambda row: row.pay_index)
-        if not found:
+        found = rows.first_after("pay_index", lastpay_index)
+        if found is None:
+            with trio.move_on_after(float("inf") if timeout is None else timeout):
+                await self._paid(lambda row: row.pay_index > lastpay_index)
+            found = rows.first_after("pay_index", lastpay_index)
+        if found is None:
             raise CommandFailed(TIMED_OUT, "Timed out")
-        return self._shown(found[0])
+        return self._shown(found)
 
-    async def _settled(self, is_it: Callable[[InvoiceRow], bool]) -> None:
-        """Return once an invoice that looks like this is paid."""
+    async def _paid(self, is_it: Callable[[InvoiceRow], bool]) -> None:
+        """Return once an invoice that looks like this is paid, from now on."""
         invoices, done = self._node.switch.invoices, trio.Event()
 
         def look(row: InvoiceRow) -> None:
@@ -204,8 +202,6 @@ class InvoiceCommands:
 
         invoices.on_settled.append(look)
         try:
-            if any(row.is_paid and is_it(row) for row in invoices.rows.values()):
-                return
             await done.wait()
         finally:
             invoices.on_settled.remove(look)

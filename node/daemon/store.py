@@ -261,20 +261,6 @@ class Store(Database):
     def forget_passages(self, numbers: Iterable[int]) -> None:
         self.db.executemany("delete from passages where id = ?", [(each,) for each in numbers])
 
-    def attempt(self, attempt_id: int) -> bytes | None:
-        """The encoded value of one attempt."""
-        row = self.db.execute("select value from attempts where id = ?", (attempt_id,)).fetchone()
-        return row[0] if row else None
-
-    def forget_attempts(self, attempt_ids: Iterable[int]) -> None:
-        self.db.executemany("delete from attempts where id = ?", [(each,) for each in attempt_ids])
-
-    def forget_payment(self, payment_hash: bytes) -> None:
-        self.db.execute("delete from payments where payment_hash = ?", (payment_hash,))
-
-    def forget_invoice(self, payment_hash: bytes) -> None:
-        self.db.execute("delete from invoices where payment_hash = ?", (payment_hash,))
-
     def used_offers(self) -> set[bytes]:
         """The offers for which an invoice was paid."""
         return {row[0] for row in self.db.execute("select offer_id from used_offers")}
@@ -288,4 +274,5 @@ class Store(Database):
 
     def items(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """The rows of one of those tables: key and encoded value."""
-        yield from self.db.execute(f"select * from {table}")
+        for row in self.db.execute(f"select * from {table}"):
+            yield row[0], row[1]

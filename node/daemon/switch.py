@@ -104,7 +104,8 @@ class Switch:
         self.quiescence = Quiescence(self)
         self.height = 0
         self.to_broadcast: deque[tuple[Transaction, ...]] = deque()
-        self.on_turn: list[Callable[[Turn], None]] = []  # what else belongs into its commit
+        # what else belongs into its commit
+        self.on_turn: list[Callable[[Turn], None]] = [self.payments.note_turn]
         self.on_channels_changed: list[Callable[[list[Channel]], None]] = []
         self._inbox: deque[tuple[Peer, Message] | Request[Any]] = deque()
         self._wake, self._has_room = trio.Event(), trio.Event()

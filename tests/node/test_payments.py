@@ -250,4 +250,4 @@ async def test_a_payment_outlives_a_restart_of_its_payer(
         await settle(net)
         row = net["alice"].switch.payments.rows[invoice.payment_hash]
         assert row.status is (Status.COMPLETE if is_right else Status.FAILED)
-        assert net["alice"].switch.payments.rows == payments_on_disk(net["alice"])
+        assert dict(net["alice"].switch.payments.rows.items()) == payments_on_disk(net["alice"])
