@@ -82,8 +82,8 @@ class Table(Generic[Key, Row]):
             raise KeyError(key)
         return row
 
-    def __contains__(self, key: Key) -> bool:
-        return self.get(key) is not None
+    def __contains__(self, key: Key | None) -> bool:
+        return key is not None and self.get(key) is not None
 
     def __len__(self) -> int:
         [(durable,)] = self._db.execute(f"select count(*) from {self._name}")
