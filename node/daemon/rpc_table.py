@@ -13,6 +13,9 @@ ROOMS = {
     "node.daemon.rpc_opening:OpeningCommands": "fundchannel multifundchannel",
     "node.daemon.rpc_tolls:TollCommands": "setchannel listclosedchannels",
     "node.daemon.rpc_wallet:WalletCommands": "listfunds listtransactions withdraw bumpfee",
+    "node.daemon.rpc_psbt:PsbtCommands": "fundpsbt utxopsbt addpsbtoutput reserveinputs"
+    " unreserveinputs signpsbt sendpsbt",
+    "node.daemon.rpc_txprepare:TxprepareCommands": "multiwithdraw txprepare txsend txdiscard",
     "node.daemon.rpc_addresses:AddressCommands": "newaddr listaddresses listdescriptors",
     "node.daemon.rpc_feerates:FeerateCommands": "feerates parsefeerate",
     "node.daemon.rpc_invoices:InvoiceCommands": "invoice listinvoices delinvoice waitinvoice waitanyinvoice"

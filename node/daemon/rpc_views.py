@@ -216,6 +216,8 @@ def coin_view(coin: WalletCoin, network: str, is_mature: bool = True) -> dict[st
         "status": "unconfirmed" if coin.height is None else confirmed,
         "reserved": coin.is_reserved,
     }
+    if coin.reserved_until:
+        view["reserved_to_block"] = coin.reserved_until
     return view if coin.height is None else {**view, "blockheight": coin.height}
 
 

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from node.chain.interface import Rejected
 from node.daemon import bumping
 from node.daemon.bumping import CannotBump
 from node.daemon.node import Node
-from node.daemon.psbt import signed_psbt
+from node.daemon.outlays import DUST, UNSPECIFIED, Outlays, script_at
 from node.daemon.rpc_feerates import NORMAL, Feerate
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
@@ -20,13 +19,10 @@ from node.daemon.rpc_parameters import (
 )
 from node.daemon.rpc_views import channel_funds_view, coin_view, is_over
 from node.daemon.turn import Turn
-from node.daemon.wallet import MIN_OUTPUT_SAT, FundedTransaction, InsufficientFunds, Known, Means
-from wire.bitcoin.address import InvalidAddress, address_of, script_of
-from wire.bitcoin.tx import OutPoint, Transaction, TxOut, txid_hex, txid_of_hex
+from node.daemon.wallet import MIN_OUTPUT_SAT, FundedTransaction, Known, Means
+from wire.bitcoin.address import address_of
+from wire.bitcoin.tx import OutPoint, TxOut, txid_hex, txid_of_hex
 from wire.units import msat
-
-UNSPECIFIED = -1
-CANNOT_AFFORD, DUST = 301, 302
 
 
 class WalletCommands:
@@ -35,6 +31,7 @@ class WalletCommands:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._network = node.chain.network
+        self._outlays = Outlays(node)
 
     async def listfunds(self, spent: Boolean = False) -> dict[str, Any]:
         """What is ours on chain and in channels."""
@@ -76,23 +73,21 @@ class WalletCommands:
         utxos: Array | None = None,
     ) -> dict[str, Any]:
         """Pay an address on the chain, some satoshis or all."""
-        script = self._script(destination)
+        script = script_at("destination", destination, self._network)
         rate = await feerate.per_kw(self._node.chain)
         means = means_of(minconf, utxos)
         if satoshi is not None and satoshi < MIN_OUTPUT_SAT:
             raise CommandFailed(DUST, f"{satoshi} sat would be dust: the least is {MIN_OUTPUT_SAT}")
 
         def act(turn: Turn) -> FundedTransaction:
-            wallet = self._node.wallet
             if satoshi is None:
-                funded = wallet.fund_all(script, rate, means)
+                funded = self._node.wallet.fund_all(script, rate, means)
             else:
-                funded = wallet.fund((TxOut(satoshi, script),), rate, means=means)
-            wallet.add(funded.transaction)
-            self._keep(turn, funded.transaction)
+                funded = self._node.wallet.fund((TxOut(satoshi, script),), rate, means=means)
+            self._outlays.keep(turn, funded.transaction)
             return funded
 
-        return await self._sent(act)
+        return await self._outlays.make(act)
 
     async def bumpfee(self, txid: Hash, feerate: Feerate | None = None) -> dict[str, Any]:
         """Pay more for a transaction of ours that waits: replace it, or pull it with a child."""
@@ -105,12 +100,12 @@ class WalletCommands:
 
         def act(turn: Turn) -> FundedTransaction:
             funded = raise_fee(node.wallet, name, rate)
-            self._keep(turn, funded.transaction)
+            self._outlays.keep(turn, funded.transaction)
             if not funds_channel:
                 turn.write(lambda: node.store.forget_broadcast(name))
             return funded
 
-        sent = await self._sent(act)
+        sent = await self._outlays.make(act)
         return {**sent, "method": "child" if funds_channel else "replacement"}
 
     def _usual_step(self, txid: bytes) -> int:
@@ -120,46 +115,6 @@ class WalletCommands:
         except CannotBump as cannot:
             raise CommandFailed(UNSPECIFIED, str(cannot)) from None
         return 3 * fee_sat * 1000 // (2 * transaction.weight) + bumping.RELAY_PER_KW
-
-    async def _sent(self, act: Any) -> dict[str, Any]:
-        """Make a transaction in a turn, and give it to the chain once that is durable."""
-        node = self._node
-        try:
-            funded: FundedTransaction = await node.switch.ask(act)
-        except InsufficientFunds as short:
-            raise CommandFailed(CANNOT_AFFORD, str(short)) from None
-        except CannotBump as cannot:
-            raise CommandFailed(UNSPECIFIED, str(cannot)) from None
-        transaction = funded.transaction
-        try:
-            await node.chain.broadcast(transaction)
-        except Rejected as rejected:
-            await node.switch.ask(lambda turn: self._drop(turn, transaction))
-            raise CommandFailed(UNSPECIFIED, f"Error broadcasting transaction: {rejected.reason}") from None
-        return {
-            "tx": transaction.serialize().hex(),
-            "txid": txid_hex(transaction.txid),
-            "psbt": signed_psbt(transaction, node.wallet.spent_by(transaction)),
-            "fee_msat": msat(funded.fee_sat),
-        }
-
-    def _keep(self, turn: Turn, transaction: Transaction) -> None:
-        wallet, store = self._node.wallet, self._node.store
-        turn.write(lambda: store.put_broadcast(transaction))
-        turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
-
-    def _drop(self, turn: Turn, transaction: Transaction) -> None:
-        wallet, store = self._node.wallet, self._node.store
-        wallet.forget(transaction.txid)
-        turn.write(lambda: store.forget_broadcast(transaction.txid))
-        turn.writes_once[b"wallet"] = lambda: wallet.save(store.db)
-
-    def _script(self, address: str) -> bytes:
-        try:
-            return script_of(address, self._network)
-        except InvalidAddress as bad:
-            why = f"destination: {bad}: invalid token '{address}'"
-            raise CommandFailed(INVALID_PARAMETERS, why) from None
 
 
 def means_of(minconf: int, utxos: list[Any] | None) -> Means:

@@ -19,6 +19,8 @@ from node.daemon.coin_selection import (
     Target,
     select,
 )
+from node.daemon.reservations import SCHEMA as RESERVATIONS_SCHEMA
+from node.daemon.reservations import Reservations
 from node.daemon.wallet_keys import CHANGE, RECEIVE, KeyPath, WalletKeys
 from wire.bitcoin.sighash import p2wpkh_script_code, segwit_v0_sighash, witness_signature
 from wire.bitcoin.taproot import key_path_sighash, output_secret
@@ -27,7 +29,7 @@ from wire.crypto import secp256k1
 from wire.crypto.hashes import hash160
 from wire.units import Sat
 
-SCHEMA = """
+SCHEMA = f"""{RESERVATIONS_SCHEMA}
 create table if not exists wallet_transactions(txid blob primary key, height integer, raw blob not null)
     without rowid;
 create table if not exists wallet_positions(txid blob primary key, position integer not null) without rowid;
@@ -74,6 +76,7 @@ class WalletCoin(msgspec.Struct, frozen=True, gc=False):
     script: bytes
     height: int | None
     is_reserved: bool
+    reserved_until: int = 0  # the height at which our user's own reservation ends
 
 
 class ForeignInput(msgspec.Struct, frozen=True, gc=False):
@@ -120,6 +123,7 @@ class Wallet:
         self._own: dict[OutPoint, TxOut] = {}
         self._claims: dict[OutPoint, bytes] = {}
         self._reserved: set[OutPoint] = set()
+        self.reservations = Reservations()
         self._unsaved: set[bytes] = set()
 
     # --- receiving
@@ -195,6 +199,7 @@ class Wallet:
         for outpoint in _spends(transaction):
             self._claims[outpoint] = transaction.txid
             self._reserved.discard(outpoint)
+            self.reservations.forget(outpoint)
         for outpoint, output in zip(_outpoints(transaction), transaction.outputs, strict=True):
             path = self._keys.path_of(output.script)
             if path is not None:
@@ -239,8 +244,9 @@ class Wallet:
         for outpoint, output in self._own.items():
             if outpoint not in self._claims:
                 height = self._known[outpoint.txid].height
-                is_reserved = outpoint in self._reserved
-                yield WalletCoin(outpoint, output.value_sat, output.script, height, is_reserved)
+                until = self.reservations.until(outpoint, self.height)
+                is_reserved = bool(until) or outpoint in self._reserved
+                yield WalletCoin(outpoint, output.value_sat, output.script, height, is_reserved, until)
 
     def balance_sat(self) -> Balance:
         """What is ours, reserved coins included."""
@@ -305,27 +311,36 @@ class Wallet:
         amount_sat = sum(output.value_sat for output in outputs) + also_pay_sat
         amount_sat -= sum(each.spent.value_sat for each in foreign)
         target = Target(amount_sat, base_weight, feerate_per_kw, needs_change=not outputs)
-        coins = self._select(target, means)
+        coins = self.select(target, means)
         return self._reserve(foreign, coins, self._with_change(outputs, coins, target), locktime)
 
-    def fund_all(self, script: bytes, feerate_per_kw: int, means: Means = ANY_COINS) -> FundedTransaction:
-        """A transaction that pays every confirmed coin to one script, less the fee.
+    def fund_all(
+        self,
+        script: bytes,
+        feerate_per_kw: int,
+        means: Means = ANY_COINS,
+        others: Sequence[TxOut] = (),
+    ) -> FundedTransaction:
+        """A transaction that pays every confirmed coin to one script, less the fee and other outputs.
 
         With means, the coins that they name, or those that are as deep as they say.
 
         Raises:
             InsufficientFunds: nothing would be left.
         """
-        coins, waiting = self._spendable(means)
-        if means.minimum_depth == 0:
-            coins += waiting
-        total_sat = sum(coin.value_sat for coin in coins)
-        stripped = Transaction(2, (), (TxOut(Sat(0), script),)).serialize_stripped()
-        weight = 4 * len(stripped) + _SEGWIT_MARKER_WEIGHT + sum(map(self._input_weight, coins))
+        coins = self.all_coins(means)
+        total_sat = sum(coin.value_sat for coin in coins) - sum(output.value_sat for output in others)
+        stripped = Transaction(2, (), (*others, TxOut(Sat(0), script))).serialize_stripped()
+        weight = 4 * len(stripped) + _SEGWIT_MARKER_WEIGHT + sum(map(self.input_weight, coins))
         fee_sat = Target(0, weight, feerate_per_kw, needs_change=False).fee_sat(weight)
         if total_sat - fee_sat < MIN_OUTPUT_SAT:
             raise InsufficientFunds(fee_sat + MIN_OUTPUT_SAT, total_sat)
-        return self._reserve((), coins, (TxOut(Sat(total_sat - fee_sat), script),))
+        return self._reserve((), coins, (*others, TxOut(Sat(total_sat - fee_sat), script)))
+
+    def all_coins(self, means: Means = ANY_COINS) -> list[WalletCoin]:
+        """Every coin that `means` let be spent: without any, every confirmed one."""
+        coins, waiting = self._spendable(means)
+        return [*coins, *waiting] if means.minimum_depth == 0 else coins
 
     def release(self, funded: FundedTransaction) -> None:
         """The transaction will not be broadcast: its inputs may be used again."""
@@ -359,11 +374,16 @@ class Wallet:
         digest = segwit_v0_sighash(transaction, index, p2wpkh_script_code(hash160(pubkey)), output.value_sat)
         return witness_signature(secp256k1.sign(self._keys.secret(path), digest)), pubkey
 
-    def _select(self, target: Target, means: Means) -> list[WalletCoin]:
+    def select(self, target: Target, means: Means) -> list[WalletCoin]:
+        """Coins that cover a target and what it costs to spend them.
+
+        Raises:
+            InsufficientFunds: all together do not.
+        """
         confirmed, waiting = self._spendable(means)
         if means.coins:
             chosen = confirmed if len(confirmed) == len(set(means.coins)) else None
-            weight = target.base_weight + sum(map(self._input_weight, confirmed))
+            weight = target.base_weight + sum(map(self.input_weight, confirmed))
             have_sat = sum(coin.value_sat for coin in confirmed)
             need_sat = target.amount_sat + target.fee_sat(weight)
             need_sat += target.change_need_sat if target.needs_change else 0
@@ -378,18 +398,23 @@ class Wallet:
             raise InsufficientFunds(target.need_sat(1), have_sat)
         return chosen
 
-    def _input_weight(self, coin: WalletCoin) -> int:
+    def input_weight(self, coin: WalletCoin) -> int:
+        """What an input that spends it weighs, witness included."""
         path = self._keys.path_of(coin.script)
         return TAPROOT_INPUT_WEIGHT if path is not None and path.is_taproot else INPUT_WEIGHT
+
+    def new_change_script(self) -> bytes:
+        """A script for what is left over, which nobody else is ever given."""
+        return self._keys.new_scripts(CHANGE)[0]
 
     def _with_change(
         self, outputs: Sequence[TxOut], coins: Sequence[WalletCoin], target: Target
     ) -> tuple[TxOut, ...]:
-        weight = target.base_weight + sum(map(self._input_weight, coins)) + CHANGE_WEIGHT
+        weight = target.base_weight + sum(map(self.input_weight, coins)) + CHANGE_WEIGHT
         value_sat = sum(coin.value_sat for coin in coins) - target.amount_sat - target.fee_sat(weight)
         if value_sat < CHANGE_DUST_SAT:
             return tuple(outputs)
-        return *outputs, TxOut(Sat(value_sat), self._keys.new_scripts(CHANGE)[0])
+        return *outputs, TxOut(Sat(value_sat), self.new_change_script())
 
     def _reserve(
         self,
@@ -431,6 +456,7 @@ class Wallet:
             if known.position is not None:
                 db.execute("insert or replace into wallet_positions values(?, ?)", (txid, known.position))
         self._unsaved.clear()
+        self.reservations.save(db)
         numbers = [("height", self.height), *zip(_BRANCH_NAMES, self._keys.next_index, strict=True)]
         db.executemany("insert or replace into wallet_numbers values(?, ?)", numbers)
 
@@ -440,6 +466,7 @@ class Wallet:
         self.height = numbers.get("height", 0)
         for branch, name in enumerate(_BRANCH_NAMES):
             self._keys.use(branch, numbers.get(name, 0))
+        self.reservations.load(db)
         rows = "select height, raw, position from wallet_transactions left join wallet_positions using (txid)"
         for height, raw, position in db.execute(rows):
             self._remember(parse_transaction(raw), height, position)

@@ -7,6 +7,13 @@ REQUIRED = {
     "getinfo": "id alias color num_peers num_pending_channels num_active_channels num_inactive_channels "
     "version lightning-dir blockheight network fees_collected_msat address binding our_features",
     "newaddr": "bech32 p2tr",
+    "fundpsbt": "psbt feerate_per_kw estimated_final_weight excess_msat reservations",
+    "reservation": "txid vout was_reserved reserved reserved_to_block",
+    "sendpsbt": "tx txid",
+    "txprepare": "psbt unsigned_tx txid",
+    "txsend": "psbt tx txid",
+    "txdiscard": "unsigned_tx txid",
+    "multiwithdraw": "tx txid",
     "listdescriptors": "desc timestamp active internal range next_index",
     "withdraw": "tx txid psbt",
     "bumpfee": "tx txid psbt method fee_msat",
