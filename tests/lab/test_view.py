@@ -64,7 +64,7 @@ def test_the_page_shows_balances_payments_and_fees(net: Testnet, tmp_path: Path)
         )
         paid = net("pay", "alice", "carol", 50_000_000)
         until(lambda: bool(shown("#payments li")))
-        assert shown("#payments li")[0].startswith("alice → carol: 50,000,000 msat, fees ")
+        assert shown("#payments li")[0].startswith("alice → carol: 50,000 satfees ")
         until(lambda: bool(page.evaluate("window.sparks")))
         earned = f"{paid['fee_msat']:,}"
         until(lambda: any(earned in row for row in shown("#nodes tr")))
@@ -74,6 +74,48 @@ def test_the_page_shows_balances_payments_and_fees(net: Testnet, tmp_path: Path)
         page.screenshot(path=tmp_path / "view.png")
         assert all(each.startswith(url) for each in asked)
         assert not troubles
+        browser.close()
+
+
+def test_the_page_is_used_with_the_keyboard_alone_and_shows_what_changes(net: Testnet) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    if CHROMIUM is None:
+        pytest.skip("no chromium here")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        page = browser.new_page(viewport={"width": 420, "height": 800}, color_scheme="dark")
+        page.goto(net("view", "--no-open")["url"])
+        page.wait_for_selector(".node")
+        assert page.locator("#legend dd").count() == 5
+
+        def background() -> str:
+            return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+        dark = background()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.locator("#scheme").text_content() == "light"
+        assert background() != dark
+
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.locator("#chosen-title").text_content() == "alice — bob"
+        assert "500,000 sat" in str(page.locator("#details").text_content())
+        assert "1,000 msat + 10 ppm" in str(page.locator("#details").text_content())
+        page.keyboard.press("Escape")
+        assert page.locator("#chosen").is_hidden()
+        page.locator(".node").last.focus()
+        page.keyboard.press("Space")
+        assert "lightning-rpc" in str(page.locator("#details").text_content())
+
+        net("exec", "bob", "stop")
+        page.wait_for_selector(".node.down")
+        page.wait_for_selector(".channel.gone")
+        assert "down" in page.locator("#nodes tr", has_text="bob").inner_text()
+        net("up")
+        page.wait_for_selector(".node.down", state="detached", timeout=PATIENCE_SECONDS * 1000)
         browser.close()
 
 
