@@ -6,6 +6,7 @@ and several ways beat one as soon as the amount is no longer small beside the ch
 and Richter, arXiv 2107.05322). The flow is laid in units of equal size, each over the cheapest way
 that is left; that way may take back units laid before. Each edge's cost so becomes linear in pieces
 of a unit, and the flow is the cheapest there is of such units (the successive shortest path argument).
+What finds no room any more is laid in smaller units on top, so that channels can be filled to the brim.
 
 A fee's fixed part is no convex cost. It is charged by the unit at a share, as if a part had
 `_UNITS_A_PART` of them; after that every part gets its exact fees, from the payee backwards, and
@@ -13,7 +14,10 @@ is held against every limit, together with the parts that share its channels. A 
 fit is found anew by the search for single ways, on what the other parts have left.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -26,15 +30,15 @@ from gossip.liquidity import Liquidity
 from gossip.routes import HOP_PRICE_MSAT
 from gossip.search import NO_LIMITS, RISK_MILLIONTHS, Limits, Search, Way, exact, potentials
 
-# the finer ones where the others find no room
-_UNITS, _FINE_UNITS = 20, 80
+# how many units an amount is laid in, and how much of a channel is left for the fees of the hops
+# behind it: the finer ones where the others find no room
+_GRAINS = ((20, 0.01), (80, 0.001))
+_REFINEMENTS = 3
 _UNITS_A_PART = 5
 _LEAST_UNIT_MSAT = 10_000
 _RANKS = 32
 _FAR = 1 << 60
 _MOST_COST = 1 << 45
-# a unit leaves room for the fees of the hops behind it
-_FEES_AT_MOST = 0.01
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
@@ -97,13 +101,37 @@ def split(
     whole = single(graph, liquidity, source, target, amount_msat, terms)
     if terms.most_parts <= 1 or (whole is not None and chance(liquidity, whole) >= SURE_ENOUGH):
         return () if whole is None else (whole,)
-    for units in (_UNITS, _FINE_UNITS):
-        flow = Flow(graph, liquidity, source, target, amount_msat, terms, units)
-        if flow.fill():
-            parts = _fitted(flow, flow.paths())
-            if parts is not None:
-                return parts
+    for grain in _GRAINS:
+        flow = Flow(graph, liquidity, source, target, amount_msat, terms, *grain)
+        paths = _filled(flow, grain)
+        parts = None if paths is None else _fitted(flow, paths)
+        if parts is not None:
+            return parts
     return () if whole is None else (whole,)
+
+
+_Path: TypeAlias = tuple[tuple[int, ...], int]
+"""Edges, and the msat that go over them."""
+
+
+def _filled(flow: "Flow", grain: tuple[int, float]) -> list[_Path] | None:
+    """The ways of the whole amount, the widest first; None if there is no room for it.
+
+    After the flow come others of what it left, each of smaller units, over what it left of channels.
+    """
+    found, left, rest_msat = Counter[tuple[int, ...]](), flow.liquidity, flow.amount_msat
+    terms = msgspec.structs.replace(flow.terms, doubt_msat=flow.terms.doubt_of(flow.amount_msat))
+    for _ in range(_REFINEMENTS):
+        is_full = flow.fill()
+        for edges, units in flow.paths():
+            found[edges] += units * flow.unit_msat
+        if is_full:
+            cut = (piece for edges, msat in found.items() for piece in flow.cut(edges, msat))
+            return sorted(islice(cut, flow.terms.most_parts + 1), key=lambda path: -path[1])
+        rest_msat -= flow.filled * flow.unit_msat
+        left = flow.left()
+        flow = Flow(flow.graph, left, flow.source, flow.target, rest_msat, terms, *grain)
+    return None
 
 
 class Flow:
@@ -117,39 +145,54 @@ class Flow:
         target: int,
         amount_msat: int,
         terms: Terms,
-        units: int = _UNITS,
+        units: int = _GRAINS[0][0],
+        fees_at_most: float = _GRAINS[0][1],
     ) -> None:
         self.graph, self.liquidity, self.terms = graph, liquidity, terms
         self.source, self.target, self.amount_msat = source, target, amount_msat
         self.unit_msat = max(-(-amount_msat // units), min(_LEAST_UNIT_MSAT, amount_msat))
         self.units = -(-amount_msat // self.unit_msat)
         self.laid: dict[int, int] = {}
+        self.filled = 0
+        self._usable = 1 - fees_at_most
         self._doubt = terms.doubt_of(amount_msat)
         self._fixed = self._fixed_costs()
         self._costs = self._first_costs()
 
     def fill(self) -> bool:
         """Lay every unit where it is cheapest; whether there was room for all."""
-        return all(self._lay() for _ in range(self.units))
+        while self.filled < self.units and self._lay():
+            self.filled += 1
+        return self.filled == self.units
 
-    def paths(self) -> list[tuple[list[int], int]]:
-        """The flow as ways with their units, the widest first.
+    def left(self) -> Liquidity:
+        """What the flow leaves of channels, for another of the same grain."""
+        least, most = self.liquidity.least_msat.copy(), self.liquidity.most_msat.copy()
+        for edge, units in self.laid.items():
+            taken = int(units * self.unit_msat / self._usable)
+            most[edge] = max(0, most[edge] - taken)
+            least[edge] = min(max(0, least[edge] - taken), most[edge])
+        return Liquidity(least, most)
 
-        What is more than one HTLC may carry over an edge goes over the same way in several.
-        """
+    def paths(self) -> list[_Path]:
+        """The flow as ways with their units."""
         found, laid = [], dict(self.laid)
         while laid:
             edges = self._walk(laid)
-            units = min(min(laid[edge], self._units_at_once(edge)) for edge in edges)
+            units = min(laid[edge] for edge in edges)
             for edge in edges:
                 laid[edge] -= units
                 if not laid[edge]:
                     del laid[edge]
-            found.append((edges, units))
-        return sorted(found, key=lambda path: -path[1])
+            found.append((tuple(edges), units))
+        return found
 
-    def _units_at_once(self, edge: int) -> int:
-        return max(1, int(self.graph.most_msat[edge] * (1 - _FEES_AT_MOST)) // self.unit_msat)
+    def cut(self, edges: tuple[int, ...], carried_msat: int) -> Iterator[_Path]:
+        """What is more than one HTLC may carry over an edge goes over the same way in several."""
+        at_once = max(1, int(min(self.graph.most_msat[edge] for edge in edges) * self._usable))
+        while carried_msat > 0:
+            yield edges, min(at_once, carried_msat)
+            carried_msat -= at_once
 
     def _walk(self, laid: dict[int, int]) -> list[int]:
         """From the payer along the most units to the payee; a loop costs something, so there is none."""
@@ -188,7 +231,7 @@ class Flow:
         return is_open
 
     def _room(self) -> Ints:
-        return (self.liquidity.most_msat * (1 - _FEES_AT_MOST)).astype(np.int64) // self.unit_msat
+        return (self.liquidity.most_msat * self._usable).astype(np.int64) // self.unit_msat
 
     def _lay(self) -> bool:
         """Lay one unit along the cheapest way that is left."""
@@ -227,7 +270,7 @@ class Flow:
     def cost(self, edge: int, laid: int) -> int:
         """The cost of one more unit on an edge that has some."""
         before, after = laid * self.unit_msat, (laid + 1) * self.unit_msat
-        if after > int(self.liquidity.most_msat[edge]) * (1 - _FEES_AT_MOST):
+        if after > int(self.liquidity.most_msat[edge]) * self._usable:
             return _FAR
         doubt = 0.0
         if self.graph.source[edge] != self.source:
@@ -236,14 +279,14 @@ class Flow:
         return min(int(self._fixed[edge]) + int(doubt * self._doubt), _MOST_COST) * _RANKS + 1
 
 
-def _fitted(flow: Flow, paths: list[tuple[list[int], int]]) -> tuple[Way, ...] | None:
+def _fitted(flow: Flow, paths: list[_Path]) -> tuple[Way, ...] | None:
     """The paths as parts with exact amounts, within all limits; None if they cannot be made to fit."""
     if len(paths) > flow.terms.most_parts:
         return None
     left, parts = flow.liquidity.most_msat.copy(), list[Way]()
     to_pay = flow.amount_msat
-    for at, (edges, units) in enumerate(paths):
-        amount = to_pay if at == len(paths) - 1 else min(units * flow.unit_msat, to_pay)
+    for at, (edges, carried_msat) in enumerate(paths):
+        amount = to_pay if at == len(paths) - 1 else min(carried_msat, to_pay)
         if amount <= 0:
             break
         limits = _less_fees(flow.terms.limits, parts)

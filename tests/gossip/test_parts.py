@@ -1,8 +1,12 @@
 """Parts over the graph that a node keeps: routes that fit together, as the search for one would make them."""
 
 from collections import Counter
+from contextlib import suppress
+from itertools import pairwise
+from random import Random
 
 import msgspec
+import pytest
 
 from gossip.asked import Asked
 from gossip.beliefs import Beliefs
@@ -74,29 +78,84 @@ def test_what_is_believed_moves_the_parts() -> None:
     assert [hop.short_channel_id for hop in route.hops] == [2, 4]
 
 
+SIZES_SAT = (1_500_000, 4_000_000, 9_000_000)
+
+
+def three_ways() -> tuple[Graph, dict[int, int]]:
+    """0 and 4 joined over three others by channels of three sizes, and what 0 has in its own."""
+    graph, own = Graph(), {}
+    for at, size_sat in enumerate(SIZES_SAT, start=1):
+        for scid, ends in ((at, (0, at)), (10 + at, (at, 4))):
+            connect(graph, scid, *ends, a_policy(htlc_maximum_msat=size_sat * 1000))
+            graph.add_channel(msgspec.structs.replace(graph.channels[scid], capacity_sat=Sat(size_sat)))
+        own[at] = size_sat * 980
+    return graph, own
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.97, 0.99, 0.998])
+def test_unequal_channels_can_be_filled_to_the_brim(share: float) -> None:
+    graph, own = three_ways()
+    amount_msat = int(sum(own.values()) * share)
+    asked = Asked(A, node_id(4), amount_msat, 18, own_msat=own, most_parts=16)
+    routes = routes_in_parts(ground_of(graph, asked), asked)
+    assert sum(route.amount_msat for route in routes) == amount_msat
+    assert len(routes) <= 3
+    assert all(route.hops[0].amount_msat <= own[route.hops[0].short_channel_id] for route in routes)
+
+
 def test_in_any_network_the_parts_fit_together() -> None:
     found = 0
     for seed in range(300):
         graph, limits = any_network(seed)
         asked = Asked(A, B, AMOUNT, 18, own_msat=limits, most_parts=16)
         routes = routes_in_parts(ground_of(graph, asked), asked)
-        try:
+        with suppress(NoRoute):
             find_route(graph, A, B, AMOUNT, 18, local_limits=limits)
-        except NoRoute:
-            pass
-        else:
             assert routes, seed
-        if not routes:
-            continue
-        found += 1
-        assert sum(route.amount_msat for route in routes) == AMOUNT
-        sent: Counter[int] = Counter()
-        for route in routes:
-            sent[route.hops[0].short_channel_id] += route.hops[0].amount_msat
-            for before, hop in zip(route.hops, route.hops[1:], strict=False):
-                policy = graph.policy(hop.short_channel_id, hop.direction)
-                assert policy is not None
-                assert policy.htlc_minimum_msat <= hop.amount_msat <= policy.htlc_maximum_msat
-                assert before.amount_msat == hop.amount_msat + policy.fee_msat(hop.amount_msat)
-        assert all(amount <= limits[scid] for scid, amount in sent.items())
+        if routes:
+            found += 1
+            check_fit(graph, asked, routes)
     assert found > 100
+
+
+def test_whatever_is_believed_and_known_the_parts_fit_together() -> None:
+    split = 0
+    for seed in range(300):
+        chance, (graph, limits) = Random(seed), any_network(seed)
+        beliefs, room = Beliefs(), dict[int, int]()
+        for scid, channel in graph.channels.items():
+            number, capacity_msat = directed(scid, chance.randrange(2)), channel.capacity_sat * 1000
+            if chance.random() < 0.5:
+                room[number] = chance.randrange(AMOUNT * 3 // 2)
+            lesson = chance.choice((beliefs.carried, beliefs.refused, beliefs.settled))
+            lesson(number, capacity_msat, chance.randrange(1, 2 * AMOUNT), 0.0)
+        own = {scid: most + AMOUNT // 3 for scid, most in limits.items()}
+        asked = Asked(A, B, AMOUNT, 18, own_msat=own, room_msat=room, max_fee_msat=9000, most_parts=5)
+        routes = routes_in_parts(ground_of(graph, asked), asked, beliefs, chance.choice((0.0, 1e5)))
+        split += len(routes) > 1
+        if routes:
+            check_fit(graph, asked, routes)
+    assert split > 10
+
+
+def check_fit(graph: Graph, asked: Asked, routes: tuple[Route, ...]) -> None:
+    """The parts bring the amount, pay what is asked, and together keep every limit."""
+    assert sum(route.amount_msat for route in routes) == asked.amount_msat
+    assert len(routes) <= asked.most_parts
+    if asked.max_fee_msat is not None:
+        assert sum(route.fee_msat for route in routes) <= asked.max_fee_msat
+    load: Counter[int] = Counter()
+    for route in routes:
+        load[directed(route.hops[0].short_channel_id, route.hops[0].direction)] += route.hops[0].amount_msat
+        for before, hop in pairwise(route.hops):
+            policy = graph.policy(hop.short_channel_id, hop.direction)
+            assert policy is not None
+            assert policy.htlc_minimum_msat <= hop.amount_msat <= policy.htlc_maximum_msat
+            assert before.amount_msat == hop.amount_msat + policy.fee_msat(hop.amount_msat)
+            load[directed(hop.short_channel_id, hop.direction)] += hop.amount_msat
+    assert asked.own_msat is not None
+    for number, carried_msat in load.items():
+        scid = number >> 1
+        assert carried_msat <= asked.room_msat.get(number, carried_msat)
+        assert carried_msat <= asked.own_msat.get(scid, carried_msat)
+        assert carried_msat <= graph.channels[scid].capacity_sat * 1000
