@@ -110,6 +110,17 @@ def sweep(
 
 
 @lab.command()
+def scenarios(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The scenarios that come with Rill; with a NAME its file, to start one's own from."""
+    from node.cli.lab_play import show_scenarios
+
+    raise typer.Exit(show_scenarios(name, as_json=as_json))
+
+
+@lab.command()
 def play(
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="Its file, or a name of the house's.")],
     fidelity: Annotated[str, typer.Option(metavar="flow|real", help="Simulated, or on real nodes.")] = "flow",

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +13,14 @@ from node.lab.flow.runs import Report, run_scenario
 from node.lab.plugins import BadPlugin
 from node.lab.real.stage import run_real
 from node.lab.scenario.model import Misfit, Scenario
-from node.lab.scenario.reading import BadScenario, NoScenario, load_scenario, located
+from node.lab.scenario.reading import (
+    BadScenario,
+    NoScenario,
+    house_scenarios,
+    load_scenario,
+    located,
+    read_scenario,
+)
 
 
 def play_scenario(name: str, seed: int | None, *, is_real: bool, as_json: bool) -> int:
@@ -34,6 +42,23 @@ def play_scenario(name: str, seed: int | None, *, is_real: bool, as_json: bool) 
         print_json(_view(scenario, report))
     else:
         _print(scenario, report)
+    return 0
+
+
+def show_scenarios(name: str | None, *, as_json: bool) -> int:
+    """Print the house scenarios, or one of them; return the exit code."""
+    texts = house_scenarios()
+    if name is not None and name not in texts:
+        return say_failed(f"there is no house scenario {name}: there are {', '.join(sorted(texts))}", USAGE)
+    if name is not None and not as_json:
+        typer.echo(texts[name], nl=False)
+        return 0
+    about = {each: read_scenario(text, each).about for each, text in sorted(texts.items())}
+    if as_json:
+        print_json(about if name is None else {"name": name, "about": about[name], "toml": texts[name]})
+        return 0
+    for each, sentence in about.items():
+        typer.echo(f"{each:<10}{sentence}")
     return 0
 
 

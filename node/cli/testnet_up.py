@@ -49,6 +49,7 @@ def bring_up(directory: Path, wish: UpWish, *, as_json: bool) -> int:
             scenario = scenario_of(wish)
             backend = wish.backend or "embedded"
             place.make(scenario, Setup(wish.has_processes, backend, is_unfinished=True))
+            _say_what_is_not_played(scenario, wish.topology)
         elif wish != UpWish():
             name = place.scenario().name
             raise PlaceTaken(
@@ -63,6 +64,15 @@ def bring_up(directory: Path, wish: UpWish, *, as_json: bool) -> int:
     except (PlaceTaken, NoTestnet) as wrong:
         return say_failed(wrong)
     return _start(place, is_new=is_new, as_json=as_json)
+
+
+def _say_what_is_not_played(scenario: Scenario, name: str | None) -> None:
+    """A network that stays is its user's: what a scenario wants to happen happens elsewhere."""
+    governed = [node for node in scenario.node if node.fees is not None]
+    parts = {"traffic": scenario.traffic, "events": scenario.event, "fee policies": governed}
+    found = ", ".join(part for part, what in parts.items() if what)
+    if found:
+        typer.echo(f"rill: not played here: {found}; `rill lab play {name}` does that", err=True)
 
 
 def scenario_of(wish: UpWish) -> Scenario:

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from htlc.relay import Toll
+from node.cli.main import run
 from node.lab.scenario.model import Scenario
 from node.lab.scenario.reading import (
     BadScenario,
@@ -63,7 +64,18 @@ def test_the_closest_policy_counts() -> None:
         (TWO + '[[event]]\nat = 1\ndo = "fly"\n', 7, "do: invalid value 'fly'"),
         (PAY + 'payee = "zoe"\namount_msat = 1\n', 9, "no node called zoe"),
         (TWO + '[[node]]\nname = "ann"\n', 6, "two nodes called ann"),
-        (TWO + "[[traffic]]\nper_second = 1\n", 5, "traffic needs a model"),
+        (TWO + "[[traffic]]\nper_second = 1\n", 5, "traffic needs a model: by-capacity, circular"),
+        (TWO + '[[traffic]]\nmodel = "uniform"\n', 5, "`seconds` at the top of the file does not say"),
+        (TWO + '[[traffic]]\nmodel = "rush"\n', 6, "there is no traffic model 'rush'"),
+        (TWO + '[[traffic]]\nmodel = "uniform"\nspeed = 2\n', 7, "has no option 'speed'"),
+        (TWO + '[[traffic]]\nmodel = "uniform"\n\nper_second = 0\n', 8, "per_second: expected `float` > 0"),
+        (TWO + "fees = { every_seconds = 3 }\n", 5, "fees needs a policy: base-only, inbound"),
+        (TWO + 'fees = { policy = "greed" }\n', 5, "there is no fee policy 'greed'"),
+        (TWO + 'fees = { policy = "static", base_msat = -1 }\n', 5, "base_msat: expected `int` >= 0"),
+        (JOINED + "balance_sat = 0\n", 7, "ann opens this channel, and needs 1784 sat of it for its fees"),
+        (TWO + '[[event]]\ndo = "close"\nat = 1\nnodes = ["ann", "ben"]\n', 8, "ann has no channel with ben"),
+        (TWO + '[[event]]\ndo = "close"\nat = 1\nnodes = ["ann", "zoe"]\n', 8, "no node called zoe"),
+        (TWO + '[[event]]\nat = -1\ndo = "offline"\nnode = "ann"\n', 6, "at: expected `float` >= 0"),
         ("", None, "at least one [[node]]"),
     ],
 )
@@ -73,6 +85,35 @@ def test_what_is_wrong_is_said_with_its_line(text: str, line: int | None, why: s
     assert caught.value.line == line
     assert why in str(caught.value)
     assert str(caught.value).startswith("net.toml, line " if line else "net.toml: ")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "why"),
+    [
+        ('model = "merchants"\nmerchants = ["zoe"]', "traffic names zoe, and there is no node of that name"),
+        ('model = "uniform"', "traffic needs somebody who pays and somebody else who is paid"),
+        ('model = "streaming"\nviewers = 0\nproviders = ["ann"]', "traffic needs somebody who pays"),
+    ],
+)
+@pytest.mark.parametrize("fidelity", ["flow", pytest.param("real", marks=pytest.mark.slow)])
+def test_traffic_that_cannot_be_is_said_with_its_line(
+    traffic: str, why: str, fidelity: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.toml"
+    path.write_text(f"seconds = 5\n{TWO}[[traffic]]\n{traffic}\n")
+    assert run(["lab", "play", str(path), f"--fidelity={fidelity}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"rill: {path}, line 6: {why}")
+    assert said.count("\n") == 1
+
+
+def test_house_scenarios_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["lab", "scenarios"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(house_scenarios())
+    assert run(["lab", "scenarios", "ring"]) == 0
+    assert read_scenario(capsys.readouterr().out, "ring") == load_scenario("ring")
+    assert run(["lab", "scenarios", "zoe"]) == 2
+    assert "there is no house scenario zoe" in capsys.readouterr().err
 
 
 def test_a_scenario_that_is_not_there_is_named() -> None:
