@@ -20,7 +20,7 @@ from node.daemon.rpc_peers import DEFAULT_PORTS
 from node.daemon.signer import ForcedKeys
 from wire import node_address
 from wire.codec import DecodeError
-from wire.crypto.secp256k1 import Point
+from wire.crypto.secp256k1 import Point, is_secret
 from wire.units import Msat, Sat
 
 HOST = "127.0.0.1"
@@ -156,9 +156,11 @@ def _proxy(settings: Settings) -> Proxy | None:
 
 
 def _forced_keys(settings: Settings) -> ForcedKeys:
-    secrets = settings.find("dev-force-channel-secrets")
+    secrets, node_secret = settings.find("dev-force-channel-secrets"), settings.find("dev-force-privkey")
+    if node_secret is not None and not is_secret(node_secret):
+        raise BadOption("--dev-force-privkey is no secret key of secp256k1")
     return ForcedKeys(
-        node_secret=settings.find("dev-force-privkey"),
+        node_secret=node_secret,
         wallet_seed=settings.find("dev-force-bip32-seed"),
         channel_secrets=None if secrets is None else ChannelSecrets(*secrets),
     )

@@ -11,6 +11,8 @@ from node.cli.options import (
     FILE,
     FLAG,
     NUMBER,
+    PLACE,
+    PORT,
     SECONDS,
     SECRET,
     TEXT,
@@ -21,6 +23,7 @@ from node.cli.options import (
     Said,
     Settings,
     Table,
+    between,
     one_of,
 )
 from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, DEFAULT_DIRECTORY, LOG_LEVELS, NETWORKS
@@ -69,6 +72,11 @@ def _secrets(text: str) -> tuple[bytes, ...]:
 
 
 BLOCKS = Kind("a number", int, "value_int")
+# what a channel_update, and an HTLC that is not locked for weeks, have room for
+U32 = between(0, (1 << 32) - 1)
+BLOCKS_AHEAD = between(1, 2016)
+DEPTH = between(0, 1000)
+SATOSHIS = between(0, 21 * 10**14)
 TOWER = Kind("ID@HOST:PORT", _tower, "value_str")
 NODE_ID = Kind("the 66 hex digits of a node's id", _node_id, "value_str")
 LEVEL = Kind(f"one of {', '.join(LOG_LEVELS)}", _level, "value_str")
@@ -129,8 +137,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             "bitcoind, or embedded: a regtest chain of its own, served as bitcoind on --bitcoin-rpcport.",
             "KIND",
         ),
-        Option("bitcoin-rpcconnect", TEXT, "Where bitcoind is. Without: 127.0.0.1.", "HOST[:PORT]"),
-        Option("bitcoin-rpcport", NUMBER, "Its port. Without: its usual one.", "N"),
+        Option("bitcoin-rpcconnect", PLACE, "Where bitcoind is. Without: 127.0.0.1.", "HOST[:PORT]"),
+        Option("bitcoin-rpcport", PORT, "Its port. Without: its usual one.", "N"),
         Option("bitcoin-rpcuser", TEXT, "Without: the cookie's.", "NAME"),
         Option("bitcoin-rpcpassword", TEXT, "That user's password.", "WORD", is_hidden=True),
         Option(
@@ -141,23 +149,23 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         ),
     ),
     "The network": (
-        Option("addr", TEXT, "Listen there, and announce it if it is public.", "HOST[:PORT]", True),
-        Option("bind-addr", TEXT, "Listen there, and do not announce it. Port 0: any.", "HOST[:PORT]", True),
-        Option("announce-addr", TEXT, "Announce it, and do not listen there.", "HOST[:PORT]", True),
-        Option("proxy", TEXT, "Reach .onion addresses over this SOCKS5 proxy.", "HOST[:PORT]"),
+        Option("addr", PLACE, "Listen there, and announce it if it is public.", "HOST[:PORT]", True),
+        Option("bind-addr", PLACE, "Listen there, and do not announce it. Port 0: any.", "HOST[:PORT]", True),
+        Option("announce-addr", PLACE, "Announce it, and do not listen there.", "HOST[:PORT]", True),
+        Option("proxy", PLACE, "Reach .onion addresses over this SOCKS5 proxy.", "HOST[:PORT]"),
         Option("always-use-proxy", TRUTH, "Reach every address over it.", "BOOL"),
         Option("watchtower", TOWER, "Let it watch for us; see `rill watchtower`.", "ID@HOST:PORT", True),
     ),
     "Channels and payments": (
-        Option("fee-base", NUMBER, "What we ask for passing a payment on, in msat. Without: 1000.", "N"),
-        Option("fee-per-satoshi", NUMBER, "And in millionths of its amount. Without: 10.", "N"),
-        Option("cltv-delta", NUMBER, "And in blocks. Without: 34.", "N"),
-        Option("cltv-final", NUMBER, "How many blocks our invoices ask for. Without: 30.", "N"),
-        Option("funding-confirms", NUMBER, "Blocks before a channel is used. Without: 1, on mainnet 3.", "N"),
+        Option("fee-base", U32, "What we ask for passing a payment on, in msat. Without: 1000.", "N"),
+        Option("fee-per-satoshi", U32, "And in millionths of its amount. Without: 10.", "N"),
+        Option("cltv-delta", BLOCKS_AHEAD, "And in blocks. Without: 34.", "N"),
+        Option("cltv-final", BLOCKS_AHEAD, "How many blocks our invoices ask for. Without: 30.", "N"),
+        Option("funding-confirms", DEPTH, "Blocks before a channel is used. Without: 1, on mainnet 3.", "N"),
         Option("max-concurrent-htlcs", NUMBER, "How many HTLCs a peer may offer, up to 483.", "N"),
         Option("htlc-minimum-msat", AMOUNT, "The least that an HTLC may carry. Without: 1.", "MSAT"),
         Option("htlc-maximum-msat", AMOUNT, "The most that we pass on in one. Without: all.", "MSAT"),
-        Option("min-capacity-sat", NUMBER, "The smallest channel to accept. Without: 10000.", "N"),
+        Option("min-capacity-sat", SATOSHIS, "The smallest channel to accept. Without: 10000.", "N"),
         Option("zeroconf-peer", NODE_ID, "Use its channels before a block confirms them.", "ID", True),
         Option("payment-fronting-node", NODE_ID, "Offers lead over it, and do not name us.", "ID", True),
         Option("fetchinvoice-noconnect", FLAG, "Call nobody to ask him for an invoice."),
@@ -171,7 +179,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         ),
     ),
     "The interface over HTTP": (
-        Option("clnrest-port", NUMBER, "Serve POST /v1/METHOD and /metrics to who has a rune.", "N"),
+        Option("clnrest-port", PORT, "Serve POST /v1/METHOD and /metrics to who has a rune.", "N"),
         Option("clnrest-host", TEXT, "Serve it there. Without: 127.0.0.1.", "HOST"),
         Option("clnrest-protocol", one_of("https", "http"), "https or http. Without: https.", "NAME"),
         Option("clnrest-certs", FILE, "Where ca.pem and the others are, or are made.", "DIR"),

@@ -21,7 +21,7 @@ from node.cli.places import DEFAULT_BITCOIN_DIRECTORY, ChainOptions, bind_addres
 from node.cli.signals import at_hangup, until_signal
 from node.cli.words import complain
 from node.daemon.gossip_file import GossipFile
-from node.daemon.node import Node, PortTaken
+from node.daemon.node import Node, NodeConfig, PortTaken
 from node.daemon.restoring import UnusableBackup
 from node.daemon.rpc import SOCKET_NAME, Commands, RpcServer
 from node.daemon.rpc_general import GeneralCommands, Identity
@@ -39,7 +39,18 @@ FAILED, USAGE = 1, 2
 LAST_WORDS_SECONDS = 0.1
 REST_HOST = "127.0.0.1"
 CHAIN_DIRECTORY, STREAM_DIRECTORY = "chain", "stream"
+
+
+class Unwritable(Exception):
+    """A file or a socket of ours cannot be made."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.path = path
+        super().__init__(f"{path} cannot be made: {(error.strerror or str(error)).lower()}")
+
+
 _REFUSALS = (
+    Unwritable,
     ChainTrouble,
     UnknownBlock,
     PortTaken,
@@ -92,12 +103,13 @@ def _start_logging(settings: Settings, directory: Path) -> None:
 
 
 async def _serve(settings: Settings, directory: Path) -> None:
+    config = config_of(settings, directory)
     with ExitStack() as kept:
         async with until_signal() as nursery:
             await nursery.start(at_hangup, reopen_logs)
             chain = await _chain(settings, directory, nursery, kept)
             async with trio.open_nursery() as living:
-                server, general = await _start(settings, directory, chain, living, nursery, kept)
+                server, general = await _start(settings, config, chain, living, nursery, kept)
                 await general.stopped.wait()
                 living.cancel_scope.cancel()
             # who called `stop` may start the next node in this place as soon as it is answered
@@ -108,14 +120,14 @@ async def _serve(settings: Settings, directory: Path) -> None:
 
 async def _start(
     settings: Settings,
-    directory: Path,
+    config: NodeConfig,
     chain: Chain,
     living: trio.Nursery,
     nursery: trio.Nursery,
     kept: ExitStack,
 ) -> tuple[RpcServer, GeneralCommands]:
     """Start the node in one nursery, and what its user speaks with in the other, which ends later."""
-    node = Node(config_of(settings, directory), chain)
+    node, directory = Node(config, chain), config.directory
     stream = LaterStream(node, directory / STREAM_DIRECTORY)
     await living.start(node.run)
     await living.start(stream.run)
@@ -126,7 +138,10 @@ async def _start(
     commands, general = commands_of(node, identity, *rooms_of(stream))
     general.is_ended_by_others = True
     server = RpcServer(directory / settings.get("rpc-file", Path(SOCKET_NAME)), commands)
-    await nursery.start(server.run)
+    try:
+        await nursery.start(server.run)
+    except OSError as error:
+        raise Unwritable(server.path, error) from None
     if settings.has("clnrest-port"):
         await _serve_rest(settings, directory, nursery, commands, node)
     kept.enter_context(_pid_file(settings))
@@ -140,7 +155,10 @@ def _pid_file(settings: Settings) -> Iterator[None]:
     usual = Path(f"lightningd-{network_of(settings)}.pid")
     path = directory_of(settings) / settings.get("pid-file", usual)
     ours = f"{os.getpid()}\n"
-    path.write_text(ours)
+    try:
+        path.write_text(ours)
+    except OSError as error:
+        raise Unwritable(path, error) from None
     try:
         yield
     finally:

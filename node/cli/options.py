@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 FROM_COMMAND_LINE = "cmdline"
+MOST_PORT = 65_535
+LONGEST_SECONDS = 10**9
 _AMOUNT = re.compile(r"([0-9]{1,16})(msat|sat|)")
 
 
@@ -63,11 +65,39 @@ def _one_of(*words: str) -> Kind:
     return Kind(f"one of {', '.join(words)}", read, "value_str")
 
 
+def between(least: int, most: int) -> Kind:
+    """A number within bounds."""
+
+    def read(text: str) -> int:
+        number = _number(text)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    return Kind(f"a number from {least} to {most}", read, "value_int")
+
+
+def _place(text: str) -> str:
+    _, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and int(port) > MOST_PORT:
+        raise ValueError
+    return text
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < LONGEST_SECONDS:
+        raise ValueError
+    return seconds
+
+
 FLAG = Kind("without a value", lambda _: True, "set")
 TEXT = Kind("a text", str, "value_str")
 FILE = Kind("a path", lambda text: Path(text).expanduser(), "value_str")
 NUMBER = Kind("a number", _number, "value_int")
-SECONDS = Kind("a number of seconds", float, "value_str")
+SECONDS = Kind("a number of seconds", _seconds, "value_str")
+PORT = between(0, MOST_PORT)
+PLACE = Kind("HOST[:PORT], with a port up to 65535", _place, "value_str")
 TRUTH = Kind("'true' or 'false'", _truth, "value_bool")
 AMOUNT = Kind("an amount in msat", _amount, "value_msat")
 COLOR = Kind("six hex digits", _hex(3), "value_str")

@@ -384,7 +384,10 @@ class RpcServer:
         try:
             async with stream, trio.open_nursery() as nursery:
                 while received := await stream.receive_some(READ_BYTES):
-                    for raw in splitter.feed(received):
+                    for at, raw in enumerate(splitter.feed(received)):
+                        if at:
+                            # what comes first begins first: `notifications`, and then what they are of
+                            await trio.lowlevel.checkpoint()
                         nursery.start_soon(serve_one, raw)
         except* trio.BrokenResourceError:
             pass

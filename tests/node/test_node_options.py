@@ -103,6 +103,10 @@ def test_what_only_this_machine_can_use_is_not_announced(tmp_path: Path) -> None
         (["--bitcoin-rpcuser=u"], "go together"),
         (["--watchtower=x"], "not ID@HOST:PORT"),
         (["--zeroconf-peer=02ab"], "not the 66 hex digits of a node's id"),
+        (["--fee-base=4294967296"], "not a number from 0 to 4294967295"),
+        (["--cltv-delta=0"], "not a number from 1 to 2016"),
+        (["--bind-addr=127.0.0.1:65536"], "with a port up to 65535"),
+        (["--developer", "--dev-bitcoind-poll=-1"], "not a number of seconds"),
         (["--conf=/nowhere/at/all"], "cannot be read: no such file"),
         (["alice"], "'alice' is no option"),
     ],
@@ -129,7 +133,13 @@ def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path, line: str, to
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--alias=" + "x" * 33], ["--max-concurrent-htlcs=484"], ["--announce-addr=a b"]]
+    "arguments",
+    [
+        ["--alias=" + "x" * 33],
+        ["--max-concurrent-htlcs=484"],
+        ["--announce-addr=a b"],
+        ["--developer", "--dev-force-privkey=" + "00" * 32],
+    ],
 )
 def test_what_no_node_can_be_is_told(tmp_path: Path, arguments: list[str]) -> None:
     with pytest.raises(BadOption):

@@ -199,6 +199,23 @@ def sentence(program: Program) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("option", ["rpc-file", "pid-file"])
+def test_a_place_where_nothing_can_be_made_is_one_sentence(tmp_path: Path, option: str) -> None:
+    place = tmp_path / "nowhere" / "it"
+    program = Program(
+        "node",
+        f"--lightning-dir={tmp_path}",
+        "--chain=embedded",
+        f"--bitcoin-rpcport={_free_port()}",
+        "--bind-addr=127.0.0.1:0",
+        f"--log-file={tmp_path / 'log'}",
+        f"--{option}={place}",
+    )
+    assert program.code() == 1
+    assert sentence(program) == f"rill: {place} cannot be made: no such file or directory"
+
+
+@pytest.mark.slow
 def test_a_missing_chain_is_one_sentence(tmp_path: Path) -> None:
     node = RillNode(tmp_path / "alice", _free_port())
     assert node.code() == 1

@@ -178,3 +178,24 @@ async def test_the_log_is_shown_from_its_level_on(tmp_path: Path) -> None:
             assert told["log"][0]["num_skipped"] + len(told["log"]) - 1 == 102
         finally:
             logger.removeHandler(book)
+
+
+async def test_what_is_asked_first_begins_first(tmp_path: Path) -> None:
+    """So that a client need not wait for each answer before it asks for more."""
+    async with network(tmp_path, "alice") as net, trio.open_nursery() as nursery:
+        path = tmp_path / "lightning-rpc"
+        await nursery.start(RpcServer(path, commands_for(net["alice"])).run)
+        stream = connected(path)
+        asked = [
+            {"id": f"{method} {number}", "method": method, "params": {"key": str(number), **more}}
+            for number in range(30)
+            for method, more in (("datastore", {"string": "x"}), ("listdatastore", {}))
+        ]
+        await stream.send_all("".join(map(json.dumps, asked)).encode())
+        raw = b""
+        while raw.count(b"\n\n") < len(asked):
+            raw += await stream.receive_some()
+        replies = [json.loads(each) for each in raw.split(b"\n\n")[:-1]]
+        listed = [each["result"]["datastore"] for each in replies if each["id"].startswith("list")]
+        assert [len(each) for each in listed] == 30 * [1]
+        nursery.cancel_scope.cancel()
