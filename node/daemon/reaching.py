@@ -2,12 +2,13 @@
 
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from gossip.graph import Graph
-from gossip.message_routes import message_route
+from gossip.message_routes import Tree, message_route, message_tree, route_in
 from node.daemon.blinded_ways import first_node
 from node.daemon.messenger import Messenger
 from node.daemon.offer_paths import message_path
@@ -22,6 +23,9 @@ from wire.bolt12.errors import Unacceptable
 from wire.bolt12.forms import Form, InvoiceError, encode_form
 from wire.crypto.secp256k1 import Point
 from wire.features import ONION_MESSAGES
+
+MOST_LOOKING_SHARE = 0.02
+"""So much of our time strangers can make us spend on looking for ways to where they want an answer."""
 
 log = logging.getLogger("rill.offers")
 
@@ -45,6 +49,9 @@ class Reach:
     ) -> None:
         """`call` connects us to a node; it raises Unreachable or PeerGone."""
         self._switch, self._graph, self._messenger, self._call = switch, graph, messenger, call
+        self._tree: Tree = {}
+        self._state: tuple[set[Point], int] | None = None  # of peers and graph, when the tree was made
+        self._next_look = 0.0
 
     def entered(self, path: BlindedPath) -> BlindedPath | None:
         """The path from its first node that is not ourselves, known by its id; None if we know no such.
@@ -70,8 +77,21 @@ class Reach:
 
     def route(self, target: Point, excluded: Collection[Point] = ()) -> tuple[Point, ...] | None:
         """The nodes from a peer of ours to this one; None if there are none."""
-        peers = {peer_id for peer_id, peer in self._switch.peers.items() if peer.features.has(ONION_MESSAGES)}
-        return message_route(self._graph, peers, target, excluded)
+        return message_route(self._graph, self._peers(), target, excluded)
+
+    def _peers(self) -> set[Point]:
+        return {peer_id for peer_id, peer in self._switch.peers.items() if peer.features.has(ONION_MESSAGES)}
+
+    def _cheap_route(self, target: Point) -> tuple[Point, ...] | None:
+        """The same for strangers, who choose the target: as things were not long ago."""
+        now, peers = time.perf_counter(), self._peers()
+        state = peers, self._graph.version
+        if state != self._state and now >= self._next_look:
+            self._tree, self._state = message_tree(self._graph, peers), state
+            spent_seconds = time.perf_counter() - now
+            self._next_look = now + spent_seconds / MOST_LOOKING_SHARE
+        route = route_in(self._tree, self._graph, target)
+        return route if route is not None and route[0] in peers else None
 
     def send(
         self,
@@ -145,7 +165,7 @@ class Reach:
         """Send a form back, if there is a way; we call nobody for it, or anybody could make us do so."""
         try:
             path = self.entered(reply_path)
-            route = self.route(path.first_node_id) if path is not None else None
+            route = self._cheap_route(path.first_node_id) if path is not None else None
             if path is None or route is None:
                 log.info("there is no way back for an onion message")
                 return

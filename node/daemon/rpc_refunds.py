@@ -103,9 +103,12 @@ class RefundCommands:
         label: Label,
         amount_msat: AmountMsat | None = None,
         timeout: Integer = TIMEOUT_SECONDS,
+        quantity: Integer | None = None,
     ) -> dict[str, Any]:
         """Send an invoice to whoever requests one, and wait until it is paid."""
         request = self._read(invreq, amount_msat)
+        if quantity not in (None, request.invreq_quantity):
+            raise CommandFailed(INVALID_PARAMETERS, "quantity: it is for the invoice request to say")
         row = self._row(request, label, timeout)
         invoice = self._invoice(request, row)
         row = msgspec.structs.replace(row, asked=Asked(invoice.text))
