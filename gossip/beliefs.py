@@ -50,10 +50,12 @@ class Belief(msgspec.Struct, frozen=True, gc=False):
 
     def at(self, seconds: float, half_life_seconds: float) -> "Belief":
         """What is left of it later."""
-        kept = 0.5 ** (max(0.0, seconds - self.seconds) / half_life_seconds)
+        if seconds <= self.seconds:
+            return self
+        kept = 0.5 ** ((seconds - self.seconds) / half_life_seconds)
         least = int(self.least_msat * kept)
         most = self.capacity_msat - int((self.capacity_msat - self.most_msat) * kept)
-        return Belief(self.capacity_msat, least, most, max(seconds, self.seconds))
+        return Belief(self.capacity_msat, least, most, seconds)
 
     def holding_at_least(self, least_msat: int) -> "Belief":
         """New evidence for a lower bound; an upper bound that contradicts it has lost its worth."""
@@ -188,7 +190,7 @@ class Doubts:
     ) -> None:
         self._graph, self._beliefs, self._seconds = graph, beliefs, seconds
         self._amount_msat, self._worth_msat = amount_msat, worth_of_doubt_msat(amount_msat)
-        self._room_msat = room_msat or {}
+        self._room_msat, self._known = room_msat or {}, dict[int, tuple[int, int]]()
 
     def price_msat(self, number: int, carried_msat: int) -> int | None:
         """What a directed channel costs beside its fees; None if it cannot carry an HTLC of this size."""
@@ -210,6 +212,12 @@ class Doubts:
         return min(1.0, max(0.0, (most - carried_msat + 1) / (most - least + 1)))
 
     def _bounds(self, number: int) -> tuple[int, int]:
+        known = self._known.get(number)
+        if known is None:
+            known = self._known[number] = self._bounds_now(number)
+        return known
+
+    def _bounds_now(self, number: int) -> tuple[int, int]:
         capacity_sat = self._graph.channels[directed_parts(number)[0]].capacity_sat
         least, most = self._beliefs.bounds(number, msat(capacity_sat), self._seconds)
         most = min(most, self._room_msat.get(number, most))
