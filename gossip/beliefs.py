@@ -130,9 +130,12 @@ class Beliefs:
 
     def settled(self, number: int, capacity_msat: int, amount_msat: int, seconds: float) -> None:
         """An HTLC was paid over a directed channel: it could carry it, and now carries that much less."""
-        self.carried(number, capacity_msat, amount_msat, seconds)
-        scid, direction = directed_parts(number)
-        self._learn(number, self._channels[scid].moved(amount_msat if direction else -amount_msat))
+        belief = self._now(number, capacity_msat, seconds)
+        if directed_parts(number)[1]:
+            belief = belief.holding_at_most(capacity_msat - amount_msat).moved(amount_msat)
+        else:
+            belief = belief.holding_at_least(amount_msat).moved(-amount_msat)
+        self._learn(number, belief)
 
     def _learn(self, number: int, belief: Belief) -> None:
         scid = directed_parts(number)[0]

@@ -18,6 +18,7 @@ from gossip.no_route import NoRoute
 from gossip.private import Hint
 from gossip.routes import MAX_CLTV_BLOCKS, Hop, Route
 from htlc import steps
+from htlc.channel import Channel
 from htlc.errors import ChannelError, NotUsable
 from htlc.ladder import Paid
 from htlc.limits import spendable_msat
@@ -95,16 +96,22 @@ class Payer:
     def __init__(self, switch: Switch, graph: Graph, now: Callable[[], float]) -> None:
         self._switch, self._graph, self._now = switch, graph, now
         self.beliefs = Beliefs()
+        self._counted: dict[int, tuple[Channel, Msat]] = {}
         self.planner = Planner(graph, switch.signer.node_id, now)
         self._lessons = Lessons(self.beliefs, graph, now)
 
     def spendable(self) -> dict[int, Msat]:
         """What each of our own channels can send at once, by short_channel_id."""
-        return {
-            channel.graph_id: spendable_msat(channel)
-            for channel in self._switch.channels.values()
-            if channel.graph_id is not None and self._switch.may_offer(channel)
-        }
+        counted, found = self._counted, dict[int, tuple[Channel, Msat]]()
+        for channel in self._switch.channels.values():
+            if channel.graph_id is not None and self._switch.may_offer(channel):
+                # a channel that changes is another value, and few payments meet one alone
+                known = counted.get(channel.graph_id)
+                if known is None or known[0] is not channel:
+                    known = channel, spendable_msat(channel)
+                found[channel.graph_id] = known
+        self._counted = found
+        return {name: amount_msat for name, (_, amount_msat) in found.items()}
 
     async def pay(self, wanted: Wanted) -> Payment:
         """Make one payment. Cancelled, it makes no further attempt; one that is on its way goes on.
