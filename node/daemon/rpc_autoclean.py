@@ -4,7 +4,7 @@ from typing import Any
 
 from node.daemon.autoclean import KINDS
 from node.daemon.node import Node
-from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed, Integer, Text
+from node.daemon.rpc_parameters import INVALID_PARAMETERS, U32, CommandFailed, Text
 
 
 class AutocleanCommands:
@@ -13,7 +13,7 @@ class AutocleanCommands:
     def __init__(self, node: Node) -> None:
         self._autoclean = node.autoclean
 
-    async def autoclean_once(self, subsystem: Text, age: Integer) -> dict[str, Any]:
+    async def autoclean_once(self, subsystem: Text, age: U32) -> dict[str, Any]:
         """Forget everything of a kind that ended so many seconds ago."""
         if not age:
             raise CommandFailed(INVALID_PARAMETERS, "age: should be a non-zero number of seconds")

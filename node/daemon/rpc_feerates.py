@@ -7,7 +7,7 @@ import msgspec
 from node.chain.interface import MIN_FEERATE_PER_KW, Chain
 from node.daemon.fees import MOST_WITH_ANCHORS_PER_KW
 from node.daemon.node import Node
-from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed, Kind, Text
+from node.daemon.rpc_parameters import INVALID_PARAMETERS, MOST_U32, CommandFailed, Kind, Text
 
 TARGETS = (2, 6, 12, 100)
 BLOCKS_OF_WORD = {
@@ -48,7 +48,7 @@ def _feerate(value: object) -> FeerateWish:
     for unit_name in ("perkw", "perkb", "blocks"):
         if text.endswith(unit_name):
             number, unit = text.removesuffix(unit_name), unit_name
-    if not number.isascii() or not number.isdigit():
+    if not number.isascii() or not number.isdigit() or int(number) > MOST_U32:
         raise ValueError
     if unit == "blocks":
         return FeerateWish(blocks=int(number))

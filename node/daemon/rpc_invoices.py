@@ -16,6 +16,7 @@ from node.daemon.invoices import InvoiceExists, InvoiceRow, LabelTaken, new_invo
 from node.daemon.node import Node
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
+    U32,
     AmountMsat,
     AmountOrAny,
     Anything,
@@ -63,11 +64,11 @@ class InvoiceCommands:
         amount_msat: AmountOrAny,
         label: Label,
         description: Text,
-        expiry: Integer = ONE_WEEK_SECONDS,
+        expiry: U32 = ONE_WEEK_SECONDS,
         fallbacks: Array | None = None,
         preimage: Hash | None = None,
         exposeprivatechannels: Anything | None = None,
-        cltv: Integer | None = None,
+        cltv: U32 | None = None,
         deschashonly: Boolean = False,
     ) -> dict[str, Any]:
         """Ask to be paid."""
@@ -216,8 +217,8 @@ class InvoiceCommands:
         payment_hash: Hash,
         amount: AmountMsat,
         description: Text = "",
-        expiry: Integer = ONE_WEEK_SECONDS,
-        cltv: Integer | None = None,
+        expiry: U32 = ONE_WEEK_SECONDS,
+        cltv: U32 | None = None,
     ) -> dict[str, Any]:
         """Ask to be paid for a preimage that only our user has."""
         node = self._node

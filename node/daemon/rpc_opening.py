@@ -17,6 +17,7 @@ from node.daemon.rpc import Commands
 from node.daemon.rpc_feerates import OPENING, Feerate
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
+    U32,
     AmountMsat,
     AmountSat,
     AmountSatOrAll,
@@ -79,7 +80,7 @@ class OpeningCommands:
         request_amt: AmountSat | None = None,
         compact_lease: Text | None = None,
         utxos: Array | None = None,
-        mindepth: Integer | None = None,
+        mindepth: U32 | None = None,
         reserve: AmountSat | None = None,
         channel_type: Array | None = None,
     ) -> dict[str, Any]:
@@ -238,7 +239,7 @@ class _Destinations:
         announce: Boolean = True,
         push_msat: AmountMsat = NOTHING_MSAT,
         close_to: Text | None = None,
-        mindepth: Integer | None = None,
+        mindepth: U32 | None = None,
         reserve: AmountSat | None = None,
         channel_type: Array | None = None,
     ) -> Plan:

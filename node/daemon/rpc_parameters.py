@@ -8,6 +8,7 @@ text too. Amounts are millisatoshi unless they say otherwise: 5, "5msat", "5sat"
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -17,6 +18,9 @@ from wire.crypto.secp256k1 import Point, is_point
 from wire.units import MAX_MSAT, Msat, Sat
 
 INVALID_PARAMETERS = -32602
+MOST_INTEGER = (1 << 63) - 1  # what the database and the messages have room for
+MOST_U32 = (1 << 32) - 1
+MOST_DIGITS = 20
 
 _AMOUNT = re.compile(r"(?P<number>[0-9]{1,20}(\.[0-9]{1,20})?)(?P<unit>msat|sat|btc)")
 _MSAT_PER = {"msat": 1, "sat": 1000, "btc": 100_000_000_000}
@@ -58,17 +62,31 @@ def _text(value: object) -> str:
 
 
 def _integer(value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < MOST_DIGITS:
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_INTEGER:
         return value
     raise ValueError
+
+
+def _u32(value: object) -> int:
+    number = _integer(value)
+    if number > MOST_U32:
+        raise ValueError
+    return number
+
+
+def _msat_u32(value: object) -> Msat:
+    return Msat(_u32(_msat(value)))
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
-    return float(value)
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError
+    return number
 
 
 def _boolean(value: object) -> bool:
@@ -197,9 +215,11 @@ def _list(value: object) -> list[Any]:
 
 Text: TypeAlias = Annotated[str, Kind("a string", _text)]
 Integer: TypeAlias = Annotated[int, Kind("an integer", _integer)]
+U32: TypeAlias = Annotated[int, Kind(f"an integer up to {MOST_U32}", _u32)]
 Number: TypeAlias = Annotated[float, Kind("a number", _number)]
 Boolean: TypeAlias = Annotated[bool, Kind("'true' or 'false'", _boolean)]
 AmountMsat: TypeAlias = Annotated[Msat, Kind("a millisatoshi amount", _msat)]
+AmountMsatU32: TypeAlias = Annotated[Msat, Kind(f"a millisatoshi amount up to {MOST_U32}", _msat_u32)]
 AmountOrAny: TypeAlias = Annotated[Msat | None, Kind("millisatoshis or 'any'", _unless("any", _msat))]
 AmountSat: TypeAlias = Annotated[Sat, Kind("a satoshi amount", _sat)]
 AmountSatOrAll: TypeAlias = Annotated[Sat | None, Kind("satoshis or 'all'", _unless("all", _sat))]

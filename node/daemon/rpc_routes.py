@@ -11,10 +11,10 @@ from gossip.routes import MAX_CLTV_BLOCKS, Route, find_route
 from node.daemon.node import Node
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
+    U32,
     AmountMsat,
     Array,
     CommandFailed,
-    Integer,
     NodeId,
     Number,
 )
@@ -44,11 +44,11 @@ class RouteCommands:
         id: NodeId,
         amount_msat: AmountMsat,
         riskfactor: Number,  # noqa: ARG002
-        cltv: Integer = GETROUTE_FINAL_BLOCKS,
+        cltv: U32 = GETROUTE_FINAL_BLOCKS,
         fromid: NodeId | None = None,
         fuzzpercent: Number | None = None,  # noqa: ARG002
         exclude: Array | None = None,
-        maxhops: Integer = 20,
+        maxhops: U32 = 20,
     ) -> dict[str, Any]:
         """A route for an amount, as the graph has it; nothing is sent."""
         edges, nodes = excluded(exclude or [])
@@ -76,9 +76,9 @@ class RouteCommands:
         amount_msat: AmountMsat,
         layers: Array,
         maxfee_msat: AmountMsat,
-        final_cltv: Integer,
-        maxdelay: Integer = MAX_CLTV_BLOCKS,
-        maxparts: Integer = MOST_PARTS,
+        final_cltv: U32,
+        maxdelay: U32 = MAX_CLTV_BLOCKS,
+        maxparts: U32 = MOST_PARTS,
     ) -> dict[str, Any]:
         """Routes that together bring an amount, as a payment would take them; nothing is sent."""
         for layer in map(str, layers):

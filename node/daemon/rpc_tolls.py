@@ -8,7 +8,7 @@ from htlc.channel import Channel, Phase
 from htlc.ladder import LOCAL, REMOTE
 from node.daemon.node import Node
 from node.daemon.rpc_channels import channels_called
-from node.daemon.rpc_parameters import AmountMsat, Boolean, Integer, NodeId, Text
+from node.daemon.rpc_parameters import U32, AmountMsat, AmountMsatU32, Boolean, NodeId, Text
 from node.daemon.rpc_views import channel_type_view, is_over
 from wire.bitcoin.tx import txid_hex
 from wire.scid import text_of
@@ -28,11 +28,11 @@ class TollCommands:
     async def setchannel(
         self,
         id: Text,
-        feebase: AmountMsat | None = None,
-        feeppm: Integer | None = None,
+        feebase: AmountMsatU32 | None = None,
+        feeppm: U32 | None = None,
         htlcmin: AmountMsat | None = None,
         htlcmax: AmountMsat | None = None,
-        enforcedelay: Integer = ENFORCE_DELAY_SECONDS,
+        enforcedelay: U32 = ENFORCE_DELAY_SECONDS,
         ignorefeelimits: Boolean | None = None,
     ) -> dict[str, Any]:
         """Set what a channel asks for, by its id or its peer's; or `all` channels."""

@@ -212,6 +212,13 @@ REFUSED: list[tuple[str, Any, int]] = [
     ("makesecret", [], -32602),
     ("sendcustommsg", [STRANGER, "ff99"], -32600),
     ("getlog", ["loud"], -32602),
+    # numbers for which a message, or the database, has no room
+    ("setchannel", {"id": "all", "feeppm": 1 << 32}, -32602),
+    ("setchannel", {"id": "all", "feebase": "1btc"}, -32602),
+    ("invoice", {"amount_msat": 1, "label": "x", "description": "", "expiry": 1 << 32}, -32602),
+    ("waitanyinvoice", [1 << 63], -32602),
+    ("parsefeerate", ["4294967296perkw"], -32602),
+    ("keysend", {"destination": STRANGER, "amount_msat": 1, "maxfeepercent": "nan"}, -32602),
 ]
 
 
