@@ -158,7 +158,8 @@ class Errand:
         if blinded.is_at_its_end(route):
             self._learn_from_payee(failure, route.hops[:-1])
         else:
-            self.cap(route.hops[-1], route.amount_msat)
+            # it may be the payee's word as well as want of money: the next try shall tell them apart
+            self.cap(route.hops[-1], route.amount_msat // 2 + 1)
 
     def _corrects(self, failure: Failure, hop: Hop, graph: Graph, now_seconds: int) -> bool:
         """Whether the failure brings other terms for the hop's channel than we knew; they count now."""
