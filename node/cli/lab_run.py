@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from node.cli.testnet_calls import FAILED, USAGE, print_json, say_failed
-from node.lab.experiments.model import Experiment
+from node.lab.experiments.model import Experiment, Findings, listener
 from node.lab.graphs import BadGraphFile
 from node.lab.plugins import EXPERIMENTS, FEES, TRAFFIC, BadPlugin, names_of, plugin, plugin_class
 from node.lab.results import REPORT, LabMissing, check_lab, write_results
@@ -50,14 +50,20 @@ def show_list(*, as_json: bool) -> int:
     found = {name: plugin_class(EXPERIMENTS, name) for name in names_of(EXPERIMENTS)}
     if as_json:
         experiments = [
-            {"name": name, "question": made.question, "options": msgspec.to_builtins(made())}
+            {
+                "name": name,
+                "question": made.question,
+                "seconds": made.takes_seconds,
+                "options": msgspec.to_builtins(made()),
+            }
             for name, made in found.items()
         ]
         print_json({"experiments": experiments, "fees": names_of(FEES), "traffic": names_of(TRAFFIC)})
         return 0
     console = Console(highlight=False)
     for name, made in found.items():
-        console.print(f"[bold]{name}[/bold]  {made.question}")
+        takes = f"  (about {made.takes_seconds} s on one core)" if made.takes_seconds else ""
+        console.print(f"[bold]{name}[/bold]  {made.question}{takes}")
         options = (f"{key}={_shown(value)}" for key, value in msgspec.to_builtins(made()).items())
         console.print("    " + "  ".join(options), style="dim", markup=False)
     console.print(f"[bold]fee policies[/bold]  {', '.join(names_of(FEES))}")
@@ -75,8 +81,7 @@ def run_experiment(name: str, seed: int, texts: list[str], out: Path | None, *, 
     try:
         experiment = plugin(EXPERIMENTS, name, settings_of("--set", texts), Experiment)
         check_lab()
-        with Console(stderr=True).status(name):
-            findings = experiment.run(seed)
+        findings = _watched(name, experiment, seed)
         manifest = {"experiment": name, "seed": seed, "options": msgspec.to_builtins(experiment)}
         write_results(folder, experiment.question, findings, manifest)
     except (BadPlugin, BadSetting) as wrong:
@@ -91,6 +96,16 @@ def run_experiment(name: str, seed: int, texts: list[str], out: Path | None, *, 
             typer.echo(answer)
         typer.echo(f"report: {folder / REPORT}")
     return 0
+
+
+def _watched(name: str, experiment: Experiment, seed: int) -> Findings:
+    """Run it, and say how far it is."""
+    with Console(stderr=True).status(name) as status:
+        listening = listener.set(lambda done, of: status.update(f"{name}: {done} of {of} runs are done"))
+        try:
+            return experiment.run(seed)
+        finally:
+            listener.reset(listening)
 
 
 class SweepWish(NamedTuple):

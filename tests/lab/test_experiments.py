@@ -11,16 +11,17 @@ import pytest
 
 from node.cli.main import run
 from node.lab import sweeps
-from node.lab.experiments.model import Experiment, Findings
+from node.lab.experiments.ground import MAINNET, ground
+from node.lab.experiments.model import Experiment, Findings, listener
 from node.lab.plugins import EXPERIMENTS, names_of, plugin
 
 SMALL: dict[str, dict[str, Any]] = {
-    "depletion": {"nodes": 20, "hours": 0.1, "drifts": [0.0, 1.0], "merchants": 2},
-    "fee-curve": {"people": 4, "hours": 0.05, "rivals": [0, 1]},
-    "jamming": {"seconds": 120.0, "rates": [0.0, 4.0]},
+    "depletion": {"graph": "town", "hours": 0.2, "drifts": [0.0, 1.0], "merchants": 2},
+    "fee-curve": {"graph": "town", "hours": 0.05, "rivals": [0, 1]},
+    "jamming": {"graph": "town", "seconds": 120.0, "rates": [0.0, 16.0], "slots": 30, "hold_seconds": 60.0},
     "payment-parts": {"payments": 3, "amounts_sat": [1000, 10_000_000]},
-    "network-policy": {"nodes": 15, "hours": 0.1, "policies": ["static", "liquidity"]},
-    "streaming": {"viewers": 6, "hours": 0.1},
+    "network-policy": {"graph": "town", "hours": 0.1, "policies": ["static", "liquidity"]},
+    "streaming": {"graph": "town", "hours": 0.1, "loads": [1.0, 4.0]},
 }
 
 Rill = Callable[..., Any]
@@ -58,23 +59,53 @@ def test_every_experiment_asks_and_answers_and_finds_the_same_again(name: str) -
     assert first.tables != found(name, 4).tables
 
 
-def test_alone_a_router_may_ask_more_than_with_a_rival() -> None:
-    summary = found("fee-curve", 1, hours=0.2, people=8).summary
-    assert summary["best_millionths_0"] > summary["best_millionths_1"]
+def test_a_router_with_a_rival_earns_most_just_below_what_that_asks() -> None:
+    summary = found("fee-curve", 1, hours=0.2).summary
     assert summary["most_sat_per_hour_0"] > summary["most_sat_per_hour_1"]
-    assert summary["best_millionths_1"] < 200
+    assert summary["best_millionths_1"] == 130 < summary["best_millionths_0"]
 
 
-def test_jamming_hurts_and_reputation_helps() -> None:
+def test_jamming_takes_the_victims_income_and_reputation_saves_some() -> None:
     summary = found("jamming", 1, seconds=300.0).summary
-    assert summary["success_nothing"] < 0.8
-    assert summary["success_reputation"] > summary["success_nothing"] + 0.1
+    calm = found("jamming", 1, seconds=300.0, rates=[0.0]).summary
+    assert summary["victim_earned_sat_nothing"] < 0.5 * calm["victim_earned_sat_nothing"]
+    assert summary["victim_earned_sat_reputation"] > 1.2 * summary["victim_earned_sat_nothing"]
     assert summary["attacker_paid_sat_upfront_fees"] > summary["attacker_paid_sat_nothing"] == 0
 
 
 def test_payments_that_go_one_way_empty_channels() -> None:
-    summary = found("depletion", 1, nodes=30, hours=0.5).summary
+    summary = found("depletion", 1, hours=0.5).summary
     assert summary["success_1_left"] < summary["success_0_left"]
+
+
+def test_fees_that_follow_liquidity_show_who_tries_once_the_way() -> None:
+    summary = found("streaming", 1, hours=0.5, loads=[4.0]).summary
+    assert summary["earned_sat_liquidity_4_4_1"] > 1.2 * summary["earned_sat_static_4_4_1"]
+    assert summary["millionths_liquidity_4_4_20"] > summary["millionths_static_4_4_20"]
+    many = summary["earned_sat_liquidity_4_4_20"], summary["earned_sat_static_4_4_20"]
+    assert many[0] == pytest.approx(many[1], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "fewer"),
+    [
+        ("network-policy", {"policies": ["as it is", "liquidity"], "hours": 0.1}),
+        ("jamming", {"rates": [8.0], "seconds": 30.0}),
+    ],
+)
+def test_the_default_ground_is_of_mainnets_size(name: str, fewer: dict[str, Any]) -> None:
+    assert len(ground(MAINNET, 1).names) > 6000
+    experiment = plugin(EXPERIMENTS, name, fewer, Experiment)
+    assert experiment.run(1) == experiment.run(1)
+
+
+def test_an_experiment_says_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+    listening = listener.set(lambda done, of: told.append((done, of)))
+    found("network-policy", 1)
+    listener.reset(listening)
+    assert told == [(0, 2), (1, 2)]
 
 
 @pytest.mark.slow
@@ -82,7 +113,7 @@ def test_the_same_seed_writes_the_same_bytes(rill: Rill, tmp_path: Path) -> None
     sets = [f"--set={name}={json.dumps(value)}" for name, value in SMALL["fee-curve"].items()]
     for folder in ("one", "two"):
         told = rill("run", "fee-curve", "--seed=5", f"--out={tmp_path / folder}", *sets)
-        assert told["options"]["people"] == 4
+        assert told["options"]["graph"] == "town"
         assert told["answers"]
     first, second = (
         {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")
@@ -106,12 +137,13 @@ def test_the_same_seed_writes_the_same_bytes(rill: Rill, tmp_path: Path) -> None
 
 def test_the_list_names_every_plug_in(rill: Rill) -> None:
     told = rill("list")
+    assert all(each["seconds"] for each in told["experiments"])
     assert [each["name"] for each in told["experiments"]] == names_of(EXPERIMENTS)
     assert "learner" in told["fees"]
     assert "streaming" in told["traffic"]
 
 
-GRID = ("--grid=seconds=30", "--grid=slots=4,60", "--grid=hold_seconds=5,60")
+GRID = ("--grid=graph=town", "--grid=seconds=30", "--grid=slots=4,60", "--grid=hold_seconds=5,60")
 
 
 @pytest.mark.slow
@@ -120,7 +152,7 @@ def test_a_sweep_goes_on_where_it_was_interrupted(
 ) -> None:
     out = f"--out={tmp_path / 'sweep'}"
     whole = rill("sweep", "jamming", *GRID, out, "--workers=2")
-    assert [row[:3] for row in whole["rows"]] == [[30, 4, 5], [30, 4, 60], [30, 60, 5], [30, 60, 60]]
+    assert [row[1:4] for row in whole["rows"]] == [[30, 4, 5], [30, 4, 60], [30, 60, 5], [30, 60, 60]]
     table = (tmp_path / "sweep" / "sweep.csv").read_bytes()
 
     points = sorted((tmp_path / "sweep" / "points").iterdir())
@@ -159,6 +191,7 @@ def test_what_is_wrong_is_named(rill: Rill, tmp_path: Path) -> None:
     assert "expected `int`" in rill("run", "jamming", "--set=slots=many", out)
     assert "--set 'slots' is not NAME=VALUE" in rill("run", "jamming", "--set=slots", out)
     assert "jamming has no option 'zeal'" in rill("sweep", "jamming", "--grid=zeal=1,2", out)
+    assert "graph is mainnet, town, or a file" in rill("run", "jamming", "--set=graph=atlantis", out)
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in rill(
         "sweep", "jamming", "--grid=slots=5", out, "--cluster=tcp://127.0.0.1:9"
     )

@@ -54,5 +54,5 @@ def test_it_is_found_and_sets_fees_in_a_scenario_and_in_an_experiment() -> None:
     )
     fees = [payment.fee_msat for payment in run_scenario(scenario).payments if payment.fee_msat]
     assert fees[-1] > 2 * fees[0] > 0
-    found = NetworkPolicy(nodes=12, hours=0.05, policies=("greedy",)).run(1)
+    found = NetworkPolicy(graph="town", hours=0.05, policies=("greedy",)).run(1)
     assert "success_greedy" in found.summary

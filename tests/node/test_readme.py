@@ -22,7 +22,7 @@ SAID = {
     "node": r"status +complete\n(?:.*\n)*type +mutual\n(?:.*\n)*result +Shutdown complete\n",
     "testnet": r"ring5: 5 nodes, 5 channels",
     "routes": r"fee",
-    "lab": r"Alone the router earns most at .* ppm",
+    "lab": r"With no rival but the rest of the network the router earns most at .* ppm",
 }
 LEFT = {"testnet": "status.json", "routes": "route.json", "lab": "curve/report.html"}
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from htlc.relay import Toll
+from node.lab.experiments.ground import MAINNET, Ground, ground
 from node.lab.experiments.model import (
     HOUR_SECONDS,
     Experiment,
@@ -16,43 +17,55 @@ from node.lab.experiments.model import (
     best,
     share,
     started,
+    steps,
 )
-from node.lab.flow.engine import SECOND_US, Wish
-from node.lab.flow.network import FlowChannel, FlowNetwork
+from node.lab.flow.engine import SECOND_US, Engine, Wish
+from node.lab.flow.network import FlowChannel
 from node.lab.flow.runs import chance
 from wire.units import Msat, Sat
 
-FEES = (10, 20, 40, 60, 80, 100, 130, 160, 190, 220, 260, 300, 400, 500, 700, 1000, 1500, 2000, 3000)
-AMOUNT_MSAT, SPREAD = 20_000_000, 0.8
+FEES = (10, 30, 60, 100, 130, 160, 200, 250, 320, 450, 700, 1200, 2500)
+PEER_TOLL = Toll(Msat(0), 1)  # what peers ask for passing on to the router: as good as nothing
+AMOUNT_MSAT, SPREAD = 50_000_000, 0.8
+PATIENCE_SPREAD = 0.7
+
+Few = Annotated[int, msgspec.Meta(ge=1, le=200)]
 
 
 class FeeCurve(Experiment, frozen=True, kw_only=True):
-    """Two towns of people, joined by a router that is varied and rivals that ask a fixed fee."""
+    """A newcomer opens channels with the largest nodes and with some shops; people and shops pay each other.
+
+    The rest of the network competes with it all the time; a rival has the very same channels.
+    """
 
     question: ClassVar[str] = "What does a router earn against the fee it asks, alone and with competitors?"
+    takes_seconds: ClassVar[int] = 60
 
-    people: Annotated[int, msgspec.Meta(ge=2, le=200)] = 12
+    graph: str = MAINNET
     rivals: tuple[int, ...] = (0, 1, 3)
-    rival_millionths: int = 200
-    patience_millionths: int = 600  # the median of what a payer is ready to spend on fees
+    rival_millionths: int = 150
     rival_step: int = 100  # each further rival asks so much more
-    capacity_sat: int = 400_000
+    patience_millionths: int = 1000  # the median of what a payer is ready to spend on fees
+    peers: Few = 8
+    shops: Few = 15
+    people: Few = 30
+    capacity_sat: int = 2_000_000
     per_second: float = 1.0
-    hours: float = 0.5
+    hours: float = 0.4
 
     def run(self, seed: int) -> Findings:
         rows, lines, answers, summary = [], [], [], dict[str, float]()
+        market = _Market(self, seed)
+        runs = [(rivals, fee) for rivals in self.rivals for fee in FEES]
+        found = {run: market.measured(*run) for run in steps(runs)}
         for rivals in self.rivals:
-            earned = []
-            for fee in FEES:
-                row = self._measure(seed, rivals, fee)
-                rows.append((rivals, fee, *row))
-                earned.append(row[0])
+            earned = [found[rivals, fee][0] for fee in FEES]
+            rows += [(rivals, fee, *found[rivals, fee]) for fee in FEES]
             at, most = best(FEES, earned)
-            label = f"{rivals} rivals" if rivals != 1 else "1 rival"
+            label = {0: "the network alone", 1: "and 1 rival"}.get(rivals, f"and {rivals} rivals")
             lines.append(Line(label, tuple(map(float, FEES)), tuple(earned)))
-            others = ", ".join(str(self._asked_by(rival)) for rival in range(1, 1 + rivals))
-            who = f"With rivals at {others} ppm" if rivals else "Alone"
+            others = ", ".join(str(self.asked_by(rival)) for rival in range(1, 1 + rivals))
+            who = f"With rivals at {others} ppm" if rivals else "With no rival but the rest of the network"
             answers.append(f"{who} the router earns most at {at:g} ppm: {most:,.0f} sat an hour.")
             summary |= {f"best_millionths_{rivals}": at, f"most_sat_per_hour_{rivals}": most}
         columns = ("rivals", "fee_millionths", "sat_per_hour", "passed", "success")
@@ -66,41 +79,57 @@ class FeeCurve(Experiment, frozen=True, kw_only=True):
         )
         return Findings(tuple(answers), summary, (Table("revenue", columns, tuple(rows)),), (figure,))
 
-    def _measure(self, seed: int, rivals: int, fee: int) -> tuple[float, int, float]:
-        """Earned in an hour, payments passed on, and the share of all payments that arrived."""
-        random = chance(seed, "fee-curve")
-        engine = started(self._town(rivals, fee))
-        for wish in self._wishes(random, 1 + rivals):
-            engine.wish(wish)
-        engine.run()
-        network = engine.network
-        passed = sum(network.forwarded[at] for at in network.out[0])
-        paid = sum(outcome.is_paid for outcome in engine.outcomes)
-        return network.earned_msat[0] / 1000 / self.hours, passed, share(paid, len(engine.outcomes))
-
-    def _asked_by(self, rival: int) -> int:
+    def asked_by(self, rival: int) -> int:
+        """The fee of one of the rivals, from 1."""
         return self.rival_millionths + (rival - 1) * self.rival_step
 
-    def _town(self, rivals: int, fee: int) -> FlowNetwork:
-        routers = 1 + rivals
-        names = [f"router{at}" for at in range(routers)] + [f"p{at}" for at in range(2 * self.people)]
-        channels, capacity_sat = [], Sat(self.capacity_sat)
-        for router in range(routers):
-            toll = Toll(Msat(0), self._asked_by(router) if router else fee)
-            for person in range(routers, routers + 2 * self.people):
-                half = Msat(capacity_sat * 500)
-                channels.append(FlowChannel((router, person), capacity_sat, half, (toll, toll)))
-        return FlowNetwork(names, channels)
 
-    def _wishes(self, random: Random, first: int) -> list[Wish]:
-        """Payments both ways between the towns; the payers differ in what they are ready to spend."""
-        now, found = 0.0, []
-        while (now := now + random.expovariate(self.per_second)) < self.hours * HOUR_SECONDS:
-            left, right = random.randrange(self.people), self.people + random.randrange(self.people)
-            payer, payee = (left, right) if random.random() < 0.5 else (right, left)
+class _Market:
+    """The same shops, people and payments, whatever the router asks."""
+
+    def __init__(self, plan: FeeCurve, seed: int) -> None:
+        self._plan = plan
+        self._ground: Ground = ground(plan.graph, seed)
+        random = chance(seed, "fee-curve")
+        peers = self._ground.largest(plan.peers)
+        able = self._ground.able(3 * AMOUNT_MSAT, peers)
+        random.shuffle(able)
+        self._shops = able[: plan.shops]
+        self._people = able[plan.shops :][: plan.people] or peers
+        self._doors = [*peers, *self._shops]
+        self._wishes = self._payments(random)
+
+    def measured(self, rivals: int, fee: int) -> tuple[float, int, float]:
+        """Earned in an hour, payments passed on, and the share of all payments that arrived."""
+        engine = self._engine(rivals, fee)
+        router, network = len(self._ground.names), engine.network
+        for wish in self._wishes:
+            engine.wish(wish)
+        engine.run()
+        passed = sum(network.forwarded[at] for at in network.out[router])
+        paid = sum(outcome.is_paid for outcome in engine.outcomes)
+        earned_sat = network.earned_msat[router] / 1000
+        return earned_sat / self._plan.hours, passed, share(paid, len(engine.outcomes))
+
+    def _engine(self, rivals: int, fee: int) -> Engine:
+        plan, first = self._plan, len(self._ground.names)
+        capacity_sat, channels = Sat(plan.capacity_sat), []
+        for router in range(1 + rivals):
+            toll = Toll(Msat(0), plan.asked_by(router) if router else fee)
+            for door in self._doors:
+                half = Msat(capacity_sat * 500)
+                channels.append(FlowChannel((first + router, door), capacity_sat, half, (toll, PEER_TOLL)))
+        return started(self._ground.network([f"router{at}" for at in range(1 + rivals)], channels))
+
+    def _payments(self, random: Random) -> list[Wish]:
+        """People pay shops and shops pay people; payers differ in what they are ready to spend."""
+        now, found, plan = 0.0, [], self._plan
+        while (now := now + random.expovariate(plan.per_second)) < plan.hours * HOUR_SECONDS:
+            payer, payee = random.choice(self._people), random.choice(self._shops)
+            if random.random() < 0.5:
+                payer, payee = payee, payer
             amount_msat = round(AMOUNT_MSAT * random.lognormvariate(0, SPREAD))
-            ready = self.patience_millionths * random.lognormvariate(0, 0.7)
+            ready = plan.patience_millionths * random.lognormvariate(0, PATIENCE_SPREAD)
             most_msat = round(amount_msat * ready / 1_000_000)
-            at_us, ends = round(now * SECOND_US), (first + payer, first + payee)
-            found.append(Wish(at_us, *ends, amount_msat, most_fee_msat=most_msat))
+            found.append(Wish(round(now * SECOND_US), payer, payee, amount_msat, most_fee_msat=most_msat))
         return found

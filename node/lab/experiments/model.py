@@ -1,17 +1,15 @@
 """What an experiment is, and what it finds: tables, figures, and answers in sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from itertools import takewhile
-from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
 from node.lab.flow.engine import Engine, Wish
 from node.lab.flow.network import FlowNetwork
 from node.lab.flow.routing import ExactRouter, Router
-from node.lab.flow.runs import chance
-from node.lab.flow.towns import drawn_town, town_of
 
 LARGE_NODES = 250
 HOUR_SECONDS = 3600
@@ -60,10 +58,27 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment. Its fields are what `--set` can change; the same seed finds the same."""
 
     question: ClassVar[str] = ""
+    takes_seconds: ClassVar[int] = 0  # on one core with the defaults, about
 
     def run(self, seed: int) -> Findings:
         """Carry it out."""
         raise NotImplementedError
+
+
+Listener = Callable[[int, int], None]
+listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+"""Who is told how many of an experiment's steps are done, and of how many."""
+
+T = TypeVar("T")
+
+
+def steps(planned: Sequence[T]) -> Iterator[T]:
+    """An experiment's runs, one after another; whoever listens hears of each."""
+    tell = listener.get()
+    for number, step in enumerate(planned):
+        if tell is not None:
+            tell(number, len(planned))
+        yield step
 
 
 def started(network: FlowNetwork) -> Engine:
@@ -78,27 +93,6 @@ def router_for(network: FlowNetwork) -> Router:
     from node.lab.flow.trees import TreeRouter
 
     return TreeRouter(network)
-
-
-MAINNET = "mainnet"
-
-
-def town(graph: str, nodes: int, channels_each: int, seed: int) -> FlowNetwork:
-    """A small town drawn from the seed; or one with mainnet's figures; or that of a graph's file.
-
-    Raises:
-        BadGraphFile: the file cannot be read.
-    """
-    random = chance(seed, "town")
-    if not graph:
-        return drawn_town(nodes, channels_each, random)
-    if graph == MAINNET:
-        from node.lab.generator import generate
-
-        return town_of(generate(seed), random)
-    from node.lab.graphs import read_graph
-
-    return town_of(read_graph([Path(graph)]), random)
 
 
 def share(part: float, whole: float) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gossip.compact import CompactGraph
+from node.lab.experiments.ground import MAINNET
 from node.lab.experiments.model import Experiment, Figure, Findings, Line, Table
 from node.lab.generator import generate
 from node.lab.graphs import BadGraphFile, read_graph
@@ -18,8 +19,9 @@ class PaymentParts(Experiment, frozen=True, kw_only=True):
     """The same payments by growing strategies, over balances that nobody knows."""
 
     question: ClassVar[str] = "How much more arrives if payments are split, and learn from their failures?"
+    takes_seconds: ClassVar[int] = 60
 
-    graph: str = ""  # a file; without one, a network like mainnet
+    graph: str = MAINNET  # or a file
     network_seed: int = 1
     payments: int = 100
     amounts_sat: tuple[int, ...] = AMOUNTS_SAT
@@ -42,7 +44,7 @@ class PaymentParts(Experiment, frozen=True, kw_only=True):
 
     def _network(self) -> CompactGraph:
         try:
-            return read_graph([Path(self.graph)]) if self.graph else generate(self.network_seed)
+            return generate(self.network_seed) if self.graph == MAINNET else read_graph([Path(self.graph)])
         except BadGraphFile as wrong:
             raise BadPlugin(str(wrong)) from None
 

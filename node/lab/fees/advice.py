@@ -1,6 +1,6 @@
 """A node's fee policy at work, at whichever fidelity: what the node sees goes in, what it asks comes out."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ class Sight(NamedTuple):
     balance_msat: int  # its own side, without what is on its way
     fees_msat: int
     forwarded: int
-    rivals: list[Toll]
+    rivals: Sequence[Toll]
 
 
 class Adviser:

@@ -1,5 +1,6 @@
 """What a fee policy is: from what a node sees of one of its channels to what it asks there."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ class View(msgspec.Struct):
     balance_msat: int  # its own side
     earned_msat: int  # since it looked last
     passed: int  # HTLCs passed on since it looked last
-    rivals: list[Toll]  # what others ask for passing on to the same peer
+    rivals: Sequence[Toll]  # what others ask for passing on to the same peer
     memory: dict[str, Any]  # for the policy to keep what it likes, channel by channel
     random: Random
 

@@ -1,12 +1,14 @@
 """Nodes whose fees a policy sets: each is asked again and again, and what it says is told at once."""
 
+from collections.abc import Iterator, Sequence
 from random import Random
+from typing import overload
 
 from htlc.relay import Toll
 from node.lab.fees.advice import Adviser, Sight
 from node.lab.fees.model import FeePolicy
 from node.lab.flow.engine import LOOKING, SECOND_US, Engine
-from node.lab.flow.network import Inbound
+from node.lab.flow.network import FlowNetwork, Inbound
 
 _NO_DISCOUNT = Inbound()
 
@@ -48,13 +50,32 @@ class Governor:
             network.balance_msat[direction],
             network.fees_msat[direction],
             network.forwarded[direction],
-            self._rivals(direction),
+            _Rivals(network, direction),
         )
 
-    def _rivals(self, direction: int) -> list[Toll]:
-        """What others ask for passing on to the same peer, where it can be had."""
-        network = self._engine.network
-        into = [at ^ 1 for at in network.out[network.target[direction]] if network.has_policy[at ^ 1]]
-        return [
-            network.tolls[at] for at in into if network.source[at] != self._place and network.is_usable(at)
-        ]
+
+class _Rivals(Sequence[Toll]):
+    """What others ask for passing on to the same peer, where it can be had.
+
+    Looked up only if a policy cares: a large node's peers have thousands of channels.
+    """
+
+    def __init__(self, network: FlowNetwork, direction: int) -> None:
+        self._network, self._direction = network, direction
+
+    def __iter__(self) -> Iterator[Toll]:
+        network, own = self._network, self._network.source[self._direction]
+        for back in network.out[network.target[self._direction]]:
+            at = back ^ 1
+            if network.has_policy[at] and network.source[at] != own and network.is_usable(at):
+                yield network.tolls[at]
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @overload
+    def __getitem__(self, index: int) -> Toll: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Toll]: ...
+    def __getitem__(self, index: int | slice) -> Toll | Sequence[Toll]:
+        return list(self)[index]

@@ -23,17 +23,52 @@ MOST_MILLIONTHS = 5000
 
 def drawn_town(nodes: int, channels_each: int, random: Random, slots: int = 483) -> FlowNetwork:
     """So many nodes, each of which opened so many channels with others when it came."""
+    channels = drawn_channels(nodes, channels_each, random)
+    return FlowNetwork([f"n{place}" for place in range(nodes)], channels, slots)
+
+
+def drawn_channels(nodes: int, channels_each: int, random: Random) -> list[FlowChannel]:
+    """The channels of such a town."""
     stubs, ends = [0, 1], [(0, 1)]
     for newcomer in range(2, nodes):
         for known in {random.choice(stubs) for _ in range(channels_each)}:
             ends.append((newcomer, known))
             stubs += newcomer, known
-    channels = [_channel(pair, random) for pair in ends]
-    return FlowNetwork([f"n{place}" for place in range(nodes)], channels, slots)
+    return [_channel(pair, random) for pair in ends]
 
 
 def town_of(graph: "CompactGraph", random: Random, slots: int = 483) -> FlowNetwork:
     """The network of a graph; a direction without a policy, or switched off, passes nothing on."""
+    return FlowNetwork([str(name) for name in graph.names], channels_of(graph, random), slots)
+
+
+def open_part(graph: "CompactGraph") -> "CompactGraph":
+    """The channels that anything can pass, in any direction, and their nodes."""
+    import numpy as np
+
+    from gossip.compact import Columns, CompactGraph
+
+    passes = graph.is_enabled & (graph.most_msat > 0)
+    kept = np.flatnonzero(passes | (passes[graph.twin] & (graph.twin >= 0)))
+    nodes, ends = np.unique(np.concatenate([graph.source[kept], graph.target[kept]]), return_inverse=True)
+    columns = Columns(
+        short_channel_id=graph.short_channel_id[kept],
+        direction=graph.direction[kept].astype(np.int64),
+        source=ends[: len(kept)],
+        target=ends[len(kept) :],
+        capacity_sat=graph.capacity_msat[kept] // 1000,
+        fee_base_msat=graph.fee_base_msat[kept],
+        fee_millionths=graph.fee_millionths[kept],
+        cltv_delta=graph.cltv_delta[kept],
+        least_msat=graph.least_msat[kept],
+        most_msat=graph.most_msat[kept],
+        is_enabled=graph.is_enabled[kept],
+    )
+    return CompactGraph([graph.names[place] for place in nodes.tolist()], columns)
+
+
+def channels_of(graph: "CompactGraph", random: Random) -> list[FlowChannel]:
+    """A graph's channels, each divided between its ends by chance."""
     twins, directions = graph.twin.tolist(), graph.direction.tolist()
     source, target = graph.source.tolist(), graph.target.tolist()
     capacity_msat = graph.capacity_msat.tolist()
@@ -47,7 +82,7 @@ def town_of(graph: "CompactGraph", random: Random, slots: int = 483) -> FlowNetw
         pair = tolls[edge], None if twin < 0 else tolls[twin]
         capacity_sat = Sat(capacity_msat[edge] // 1000)
         channels.append(FlowChannel((source[edge], target[edge]), capacity_sat, balance_msat, pair))
-    return FlowNetwork([str(name) for name in graph.names], channels, slots)
+    return channels
 
 
 def _tolls_of(graph: "CompactGraph") -> list[Toll | None]:

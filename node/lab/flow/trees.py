@@ -185,19 +185,18 @@ class TreeRouter:
         passed, limits = {payer}, self._limits
         targets, directions, room_msat = self._target, self._path_of_edges, self._network.room_msat
 
-        def is_open(edge: int) -> bool:
-            least_msat, most_msat = limits[edge]
-            is_wide = least_msat <= amount_msat <= most_msat
-            return is_wide and targets[edge] not in passed and directions[edge] not in avoided
-
         numbers, heap = count(), list[_Look]()
 
         def look(cost: int, ahead: list[int], edges: list[int], at: int, link: _Link) -> None:
             """Put the next open edge of a node on the heap, by what all of the way over it costs."""
-            while at < len(edges) and not is_open(edges[at]):
-                at += 1
-            if at < len(edges):
-                heappush(heap, (cost + ahead[at], next(numbers), cost, ahead, edges, at, link))
+            for place in range(at, len(edges)):
+                edge = edges[place]
+                if targets[edge] in passed or directions[edge] in avoided:
+                    continue
+                least_msat, most_msat = limits[edge]
+                if least_msat <= amount_msat <= most_msat:
+                    heappush(heap, (cost + ahead[place], next(numbers), cost, ahead, edges, place, link))
+                    return
 
         look(0, *tree.onward(payer, is_own=True), 0, None)
         for _ in range(PATIENCE):
