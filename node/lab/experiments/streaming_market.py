@@ -97,10 +97,12 @@ class StreamingMarket(Experiment, frozen=True, kw_only=True):
             summary |= {f"earned_sat_{key}": books.earned_sat, f"success_{key}": books.success}
             summary[f"millionths_{key}"] = books.millionths
         ends = self.loads[0], self.loads[-1]
-        answers = tuple([
-            _compared(*case, *(found[_Run(*case, policy)] for policy in POLICIES))
-            for case in product(self.tries, self.routers, ends)
-        ])
+        answers = tuple(
+            [
+                _compared(*case, *(found[_Run(*case, policy)] for policy in POLICIES))
+                for case in product(self.tries, self.routers, ends)
+            ]
+        )
         rows = tuple([(*run, *books) for run, books in found.items()])
         return Findings(answers, summary, (Table("market", COLUMNS, rows),), self._figures(found))
 
@@ -182,9 +184,7 @@ class StreamingMarket(Experiment, frozen=True, kw_only=True):
         spending = self._spending(chance(seed, "spending"), len(land.names), people, per_second)
         feed(engine, until(spending, end_us))
 
-    def _spending(
-        self, random: Random, first: int, people: list[int], per_second: float
-    ) -> Iterator[Wish]:
+    def _spending(self, random: Random, first: int, people: list[int], per_second: float) -> Iterator[Wish]:
         """Providers pay people now and then."""
         now = 0.0
         while per_second > 0:
