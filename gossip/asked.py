@@ -62,10 +62,15 @@ def one_way(
         doubts=doubts,
         patience=patience,
     )
+    return route, chance_of(route, doubts)
+
+
+def chance_of(route: Route, doubts: Doubts) -> float:
+    """How likely every channel of a route carries its HTLC; the payer's own does."""
     chance = 1.0
     for hop in route.hops[1:]:
         chance *= doubts.chance(directed(hop.short_channel_id, hop.direction), hop.amount_msat)
-    return route, chance
+    return chance
 
 
 def _within_room(asked: Asked) -> Mapping[int, int] | None:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS_BY_HAND = 2000
 _PATIENCE = 2 * MOST_CHANNELS_BY_HAND
-_WHATEVER_ITS_SIZE = (TargetIsSource, UnknownTarget, CltvTooFar)
 
 
 class Planner:
@@ -48,6 +47,7 @@ class Planner:
             NoRoute: as for the whole amount, whatever is believed.
         """
         graph, now = private_view(self._graph, asked.hints, asked.policies), self._now()
+        _check_ends(graph, asked)
         is_ours = asked.source == self._payer and asked.own_msat is not None
         if is_ours and len(self._graph) > MOST_CHANNELS_BY_HAND:
             return _at_hand(graph, asked, beliefs, now) or await self._on_chart(asked, beliefs)
@@ -103,7 +103,7 @@ def _by_hand(graph: Graph, asked: Asked, beliefs: Beliefs, now_seconds: float) -
     try:
         route, chance = one_way(graph, asked, beliefs, now_seconds)
     except NoRoute as none:
-        if asked.most_parts <= 1 or isinstance(none, _WHATEVER_ITS_SIZE):
+        if asked.most_parts <= 1 or isinstance(none, CltvTooFar):
             raise
         parts = _in_parts(graph, asked, beliefs, now_seconds)
         if not parts:
@@ -118,8 +118,6 @@ def _in_parts(graph: Graph, asked: Asked, beliefs: Beliefs, now_seconds: float) 
     # numpy is loaded, and the graph put in columns, only where a payment has to be split
     from gossip.parts import ground_of, routes_in_parts
 
-    if asked.source not in graph.index:
-        return ()
     return routes_in_parts(ground_of(graph, asked), asked, beliefs, now_seconds)
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gossip.asked import MOST_PARTS, Asked
-from gossip.beliefs import Beliefs
-from gossip.graph import Graph
+from gossip.asked import MOST_PARTS, Asked, chance_of
+from gossip.beliefs import Beliefs, Doubts
 from gossip.no_route import AmountTooLarge, CltvTooFar, FeeTooHigh, NoOutgoingCapacity, NoRoute
 from gossip.routes import MAX_CLTV_BLOCKS, Route, find_route
 from node.daemon.node import Node
@@ -20,7 +19,6 @@ from node.daemon.rpc_parameters import (
 )
 from wire import scid
 from wire.crypto.secp256k1 import Point
-from wire.units import msat
 
 NO_ROUTE = 205
 TOO_EXPENSIVE = 206
@@ -100,7 +98,8 @@ class RouteCommands:
             routes = await payer.planner.routes(asked, beliefs)
         except NoRoute as none:
             raise CommandFailed(_code(none), f"We could not find a usable set of paths: {none}") from None
-        chances = [_chance(self._node.graph, route) for route in routes]
+        doubts = Doubts(self._node.graph, beliefs, asked.amount_msat, self._node.switch.now())
+        chances = [chance_of(route, doubts) for route in routes]
         together = 1.0
         for chance in chances:
             together *= chance
@@ -152,15 +151,6 @@ def _hop_view(route: Route, at: int) -> dict[str, Any]:
         "delay": hop.cltv_blocks,
         "style": "tlv",
     }
-
-
-def _chance(graph: Graph, route: Route) -> float:
-    """How likely it is that every channel holds the amount on the right side, if any split is as likely."""
-    chance = 1.0
-    for hop in route.hops[1:]:
-        capacity_msat = msat(graph.channels[hop.short_channel_id].capacity_sat)
-        chance *= (capacity_msat + 1 - hop.amount_msat) / (capacity_msat + 1)
-    return chance
 
 
 def _route_view(source: Point, route: Route, chance: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gossip.beliefs import HALF_LIFE_SECONDS
@@ -10,7 +11,9 @@ from gossip.graph import directed
 from htlc.relay import Toll
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import AttemptRow, Status
+from node.daemon.planning import MOST_CHANNELS_BY_HAND
 from tests.bolt import bolt
+from tests.gossip.lines import a_policy, connect
 from tests.node.line import ANNOUNCED_BLOCKS, CAPACITY_SAT, FEES_SAT, Network, line, network
 from tests.node.payments import attempts, failure_of, set_toll, settle
 from tests.node.test_payments_in_parts import diamond
@@ -164,3 +167,27 @@ async def test_parts_learn_from_one_another_and_never_try_the_same_twice(tmp_pat
         again = await net.pay("alice", "eric", 5_000_000_000, may_split=True)
         assert again.attempts == len(attempts(net["alice"])) - before < payment.attempts
         await settle(net)
+
+
+async def test_a_large_network_is_no_hindrance_nor_that_it_changes(tmp_path: Path) -> None:
+    async with network(tmp_path) as net:
+        await unequal(net)
+        graph = net["alice"].graph
+        for number in range(MOST_CHANNELS_BY_HAND):
+            connect(graph, 1000 + number, 100 + number, 101 + number, a_policy())
+        for step in range(2):
+            before = len(attempts(net["alice"]))
+            amount_msat = sum(net["alice"].payer.spendable().values()) * 60 // 100
+            payment = await net.pay("alice", "eric", amount_msat, may_split=True)
+            assert payment.parts == payment.attempts == len(attempts(net["alice"])) - before > 1
+            # the largest channel is not to be had any more, as gossip tells
+            scid = net.short_channel_id("diana", "eric")
+            for direction in (0, 1):
+                policy = graph.policy(scid, direction)
+                assert policy is not None
+                graph.apply_policy(scid, direction, msgspec.structs.replace(policy, is_disabled=True))
+            graph.remove_channel(1000 + step)
+            await settle(net)
+        with pytest.raises(PaymentFailed, match="our channels can send") as failed:
+            await net.pay("alice", "eric", 4_500_000_000, may_split=True)
+        assert failed.value.attempts == 0

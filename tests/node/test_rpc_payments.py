@@ -11,7 +11,7 @@ from node.daemon.gathering import PATIENCE_SECONDS
 from node.daemon.paying import PaymentFailed
 from onion.payload import HopPayload, encode_payload
 from tests.bolt import bolt
-from tests.node.line import Held, Network, network, until
+from tests.node.line import Held, Network, line, network, until
 from tests.node.payments import TOLL, set_toll, settle
 from tests.node.rpc_fields import check
 from tests.node.rpc_stage import Client, clients
@@ -326,6 +326,31 @@ async def test_routes_are_found_in_parts(tmp_path: Path) -> None:
         for change, code in (({"maxparts": 1}, 215), ({"maxfee_msat": 0}, 215), ({"layers": ["x"]}, -32602)):
             refused = await alice.error("getroutes", **{**asked, "amount_msat": 8 * 10**9, **change})
             assert refused["code"] == code
+
+
+async def test_what_payments_taught_is_a_layer(tmp_path: Path) -> None:
+    async with line(tmp_path, "alice bob carol") as net:
+        await net.pay("bob", "carol", 4_500_000_000)
+        await net.wait_for_quiet()
+        alice, amount_msat = Client(net["alice"]), 1_000_000_000
+        asked = {
+            "source": alice.id,
+            "destination": Client(net["carol"]).id,
+            "amount_msat": amount_msat,
+            "maxfee_msat": amount_msat,
+            "final_cltv": 18,
+        }
+        sure, local = {}, ["auto.localchans"]
+        for when in ("before", "after"):
+            for layers in (local, [*local, "xpay"]):
+                found = await alice.call("getroutes", **asked, layers=layers)
+                sure[when, len(layers)] = found["probability_ppm"]
+            if when == "before":
+                with pytest.raises(PaymentFailed, match="temporary_channel_failure, says hop 1"):
+                    await net.pay("alice", "carol", amount_msat)
+        assert sure["before", 1] == sure["before", 2] == sure["after", 1] > 890_000
+        # it is all there is, and would be tried; but not for hope
+        assert sure["after", 2] == 0
 
 
 # --- invoices that are held
