@@ -81,6 +81,15 @@ class Bitcoind:
         height: int = await self.call("getblockcount")
         return height
 
+    async def undo(self, count: int) -> None:
+        """Replace the last blocks by one more without any transaction of the mempool."""
+        height = await self.call("getblockcount")
+        await self.call("invalidateblock", await self.call("getblockhash", height - count + 1))
+        # paid to another address, so that the new blocks cannot be the old ones
+        address = await self.call("getnewaddress", wallet="miner")
+        for _ in range(count + 1):
+            await self.call("generateblock", address, [])
+
     async def pay(self, address: str, amount_sat: int) -> None:
         """Send from the miner's wallet."""
         await self.call("sendtoaddress", address, str(Decimal(amount_sat) / 10**8), wallet="miner")

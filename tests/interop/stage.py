@@ -98,7 +98,17 @@ class Stage:
 
     async def mine(self, count: int) -> None:
         """Mine, and wait until everybody knows."""
-        height = await self.bitcoind.mine(count)
+        await self.bitcoind.mine(count)
+        await self.everybody_follows()
+
+    async def undo(self, count: int) -> None:
+        """Replace the last blocks by one more, all empty, and wait until everybody knows."""
+        await self.bitcoind.undo(count)
+        await self.everybody_follows()
+
+    async def everybody_follows(self) -> None:
+        """Wait until everybody knows the last block."""
+        height = await self.bitcoind.call("getblockcount")
         for node in self.ours.values():
             await node.watcher.wait_for_height(height)
         for peer in self.theirs.values():

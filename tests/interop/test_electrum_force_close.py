@@ -12,8 +12,8 @@ from node.daemon.paying import PaymentFailed
 from node.daemon.payments import Status
 from tests.interop.electrum_peer import ElectrumPeer, ElectrumRefused, bitcoin
 from tests.interop.electrum_stage import ElectrumStage
-from tests.interop.stage import CAPACITY_SAT, HOST, LOOK_SECONDS, PATIENCE_SECONDS, PUSH_MSAT
-from tests.node.rpc_stage import Client
+from tests.interop.holding import held, hold, take
+from tests.interop.stage import CAPACITY_SAT, HOST, PATIENCE_SECONDS, PUSH_MSAT
 from wire.bitcoin.tx import OutPoint
 from wire.crypto.hashes import sha256
 
@@ -48,10 +48,7 @@ class Held:
             )
             nursery.start_soon(self._we_pay, rill, asked["invoice"])
         for preimage, amount_sat in zip(self.theirs, self.AMOUNTS_SAT, strict=True):
-            asked = await Client(rill).call(
-                "holdinvoice", payment_hash=sha256(preimage).hex(), amount=amount_sat * 1000
-            )
-            nursery.start_soon(self._they_pay, asked["bolt11"])
+            nursery.start_soon(self._they_pay, await hold(rill, preimage, amount_sat * 1000))
         await self.are_held(rill)
 
     async def _we_pay(self, rill: Node, text: str) -> None:
@@ -68,15 +65,12 @@ class Held:
             await self.wallet.until(
                 "check_hold_invoice", lambda row: row["status"] == "paid", payment_hash=sha256(preimage).hex()
             )
-        waiting = rill.switch.gathering.waiting
-        with trio.fail_after(PATIENCE_SECONDS):
-            while not waiting.keys() >= set(map(sha256, self.theirs)):  # noqa: ASYNC110 - it tells nobody
-                await trio.sleep(LOOK_SECONDS)
+        await held(rill, *self.theirs)
 
     async def take(self, rill: Node) -> None:
         """Each payee decides to take its first."""
         await self.wallet("settle_hold_invoice", preimage=self.ours[0].hex())
-        await Client(rill).call("settleholdinvoice", preimage=self.theirs[0].hex())
+        await take(rill, self.theirs[0])
 
     def are_taken(self, rill: Node) -> bool:
         """Whether the chain has shown the preimages of what was taken."""
@@ -98,35 +92,35 @@ async def test_held_payments_outlive_restarts_and_are_settled_on_the_chain(
     stage = electrum_stage
     wallets = [await stage.electrum(name, lightning_to_self_delay=DELAY_BLOCKS) for name in ("ann", "ben")]
     rill = await stage.rill("ours")
-    helds = []
+    both = []
     for wallet in wallets:
         await rill.connect(wallet.node_id, HOST, wallet.port)
         channel = await rill.open_channel(wallet.node_id, CAPACITY_SAT, PUSH_MSAT, is_announced=False)
-        helds.append(Held(wallet, channel.charter.funding_outpoint))
+        both.append(Held(wallet, channel.charter.funding_outpoint))
     await stage.confirm(2)
     await stage.usable(rill, 2)
     before_sat = rill.balance_sat.confirmed_sat
     theirs_before_sat = [await in_bitcoin(wallet) for wallet in wallets]
-    for held in helds:
-        await held.wallet.open(1)
-        await held.begin(rill, nursery)
+    for pending in both:
+        await pending.wallet.open(1)
+        await pending.begin(rill, nursery)
 
     await stage.kill_rill("ours")
     rill = await stage.start_rill("ours")
-    for name, held in zip(("ann", "ben"), helds, strict=True):
-        await held.wallet.open(1)
+    for name, pending in zip(("ann", "ben"), both, strict=True):
+        await pending.wallet.open(1)
         await stage.restart_electrum(name)
-        await held.wallet.open(1)
-        await held.are_held(rill)
+        await pending.wallet.open(1)
+        await pending.are_held(rill)
 
-    ours, theirs = helds
+    ours, theirs = both
     [channel] = [each for each in rill.channels() if each.charter.funding_outpoint == ours.funding]
     await rill.force_close(channel.id)
     await theirs.wallet("close_channel", channel_point=str(theirs.funding), force=True)
-    for held in helds:
-        await held.take(rill)
+    for pending in both:
+        await pending.take(rill)
     with trio.fail_after(2 * PATIENCE_SECONDS):
-        while not all(held.are_taken(rill) for held in helds):
+        while not all(pending.are_taken(rill) for pending in both):
             # block for block, so that who sweeps has the time to before the deadline comes
             await stage.mine(1)
             await trio.sleep(1)
@@ -135,10 +129,10 @@ async def test_held_payments_outlive_restarts_and_are_settled_on_the_chain(
         if all(channel.phase is Phase.CLOSED for channel in rill.channels()):
             break
     assert {channel.phase for channel in rill.channels()} == {Phase.CLOSED}
-    for held in helds:
-        rows = [rill.switch.payments.rows[sha256(preimage)] for preimage in held.ours]
+    for pending in both:
+        rows = [rill.switch.payments.rows[sha256(preimage)] for preimage in pending.ours]
         assert [row.status for row in rows] == [Status.COMPLETE, Status.FAILED]
-        invoices = [rill.switch.invoices.rows[sha256(preimage)] for preimage in held.theirs]
+        invoices = [rill.switch.invoices.rows[sha256(preimage)] for preimage in pending.theirs]
         assert [invoice.is_paid for invoice in invoices] == [True, False]
     # as much was paid there as back
     ours_sat = 2 * (CAPACITY_SAT - PUSH_MSAT // 1000)

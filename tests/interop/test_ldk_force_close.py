@@ -10,8 +10,10 @@ from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from node.daemon.node import Node
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import Status
+from tests.interop.holding import held, hold, take
 from tests.interop.ldk_peer import LdkPeer
 from tests.interop.stage import CAPACITY_SAT, PUSH_MSAT, Stage
+from wire.crypto.hashes import sha256
 from wire.units import Msat
 
 pytestmark = pytest.mark.slow
@@ -44,19 +46,28 @@ async def test_a_force_close_is_swept_by_both_sides(
         hashes.append(bytes.fromhex(invoice["payment_hash"]))
         preimages.append((await ldk("list_payments"))[-1]["preimage"])
 
+    taken, left = b"t" * 32, b"l" * 32
+    for preimage, amount_msat in ((taken, PAID_MSAT), (left, LAPSED_MSAT)):
+        await ldk("pay", bolt11=await hold(rill, preimage, amount_msat), wait=False)
+        await held(rill, preimage)
+
     if closer == "ours":
         await rill.force_close(channel.id)
     else:
         await ldk("force_close", channel_id=channel.id.hex())
-    # the payee learns the first preimage only now, and must show it to the chain
+    # the payees take their first only now, and must show its preimage to the chain
     await ldk("claim", preimage=preimages[0])
+    await take(rill, taken)
     await _mine_until_closed(stage, rill, ldk)
 
     statuses = [rill.switch.payments.rows[payment_hash].status for payment_hash in hashes]
     assert statuses == [Status.COMPLETE, Status.FAILED]
-    ours_sat = CAPACITY_SAT - (PUSH_MSAT + PAID_MSAT) // 1000
+    invoices = [rill.switch.invoices.rows[sha256(preimage)] for preimage in (taken, left)]
+    assert [invoice.is_paid for invoice in invoices] == [True, False]
+    # as much was paid there as back
+    ours_sat = CAPACITY_SAT - PUSH_MSAT // 1000
     assert 0 <= ours_sat - (rill.balance_sat.confirmed_sat - before_sat) <= FEES_SAT
-    theirs_sat = (PUSH_MSAT + PAID_MSAT) // 1000
+    theirs_sat = PUSH_MSAT // 1000
     assert await _swept_sat(stage, ldk, theirs_sat - FEES_SAT) <= theirs_sat
 
 
