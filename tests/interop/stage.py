@@ -22,6 +22,7 @@ FUNDS_SAT = Sat(100_000_000)
 PATIENCE_SECONDS = 60
 LOOK_SECONDS = 0.02
 ANNOUNCED_BLOCKS = 6
+DELAY_BLOCKS, STEP_BLOCKS = 144, 6
 
 
 class Stage:
@@ -120,6 +121,15 @@ class Stage:
             while len(await self.bitcoind.call("getrawmempool")) < count:  # noqa: ASYNC110 - bitcoind tells nobody
                 await trio.sleep(LOOK_SECONDS)
         await self.mine(blocks)
+
+    async def mine_until_swept(self, node: Node, peer: LdkPeer) -> None:
+        """Mine, giving both the time to answer the blocks, until nothing is left to claim."""
+        for _ in range(2 * DELAY_BLOCKS // STEP_BLOCKS):
+            await self.mine(STEP_BLOCKS)
+            is_over = all(channel.phase is Phase.CLOSED for channel in node.channels())
+            if is_over and not await peer("balances"):
+                return
+        raise AssertionError(f"not all is swept: {await peer('balances')}")
 
     # --- what tests wait for
 

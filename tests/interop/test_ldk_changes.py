@@ -23,7 +23,7 @@ AMOUNT_MSAT = 20_000_000
 DEARER_PER_KW = 3000
 FEES_SAT = 10_000
 """More than all transactions of a story cost together."""
-DEEP_BLOCKS, DELAY_BLOCKS = 3, 144
+DEEP_BLOCKS = 3
 
 
 async def dearer(_: int) -> int:
@@ -98,9 +98,6 @@ async def test_blocks_of_a_channel_are_undone(stage: Stage) -> None:
     assert "un-confirmed" in (await ldk.saw("channel_closed"))["reason"]
     await stage.channels(rill, lambda channels: channels[0].phase is Phase.FAILED)
     await stage.confirm(2)
-    await stage.mine(DELAY_BLOCKS)
-    await stage.confirm(1)
-    await stage.closed(rill)
+    await stage.mine_until_swept(rill, ldk)
     ours_sat = CAPACITY_SAT - PUSH_MSAT // 1000
     assert 0 <= ours_sat - (rill.balance_sat.confirmed_sat - before_sat) <= FEES_SAT
-    await ldk.until("balances", lambda left: not left)

@@ -5,7 +5,6 @@ from contextlib import suppress
 import pytest
 import trio
 
-from htlc.channel import Phase
 from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from node.daemon.node import Node
 from node.daemon.paying import PaymentFailed
@@ -21,8 +20,6 @@ pytestmark = pytest.mark.slow
 PAID_MSAT, LAPSED_MSAT = Msat(50_000_000), Msat(60_000_000)
 FEES_SAT = 30_000
 """More than all transactions of a story cost together."""
-DELAY_BLOCKS = 144
-STEP_BLOCKS = 6
 
 
 @pytest.mark.parametrize("closer", ["ours", "theirs"])
@@ -58,7 +55,7 @@ async def test_a_force_close_is_swept_by_both_sides(
     # the payees take their first only now, and must show its preimage to the chain
     await ldk("claim", preimage=preimages[0])
     await take(rill, taken)
-    await _mine_until_closed(stage, rill, ldk)
+    await stage.mine_until_swept(rill, ldk)
 
     statuses = [rill.switch.payments.rows[payment_hash].status for payment_hash in hashes]
     assert statuses == [Status.COMPLETE, Status.FAILED]
@@ -74,16 +71,6 @@ async def test_a_force_close_is_swept_by_both_sides(
 async def _pay(node: Node, text: str) -> None:
     with suppress(PaymentFailed):
         await node.pay_invoice(text)
-
-
-async def _mine_until_closed(stage: Stage, rill: Node, ldk: LdkPeer) -> None:
-    """Mine, giving both the time to answer the blocks, until nothing is left to claim."""
-    for _ in range(2 * DELAY_BLOCKS // STEP_BLOCKS):
-        await stage.mine(STEP_BLOCKS)
-        is_over = all(channel.phase is Phase.CLOSED for channel in rill.channels())
-        if is_over and not await ldk("balances"):
-            return
-    raise AssertionError(f"not all is swept: {await ldk('balances')}")
 
 
 async def _swept_sat(stage: Stage, ldk: LdkPeer, least_sat: int) -> int:
