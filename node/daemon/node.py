@@ -276,6 +276,8 @@ class Node:
         self.gossiper.peer_up(peer)
         try:
             await peer.run(self._on_message, self._custom)
+            # error-warning.1: what it said last counts, though it hung up right behind it
+            await self.switch.ask(lambda _: None)
         finally:
             self.switch.drop_peer(peer)
             self.gossiper.peer_down(peer)

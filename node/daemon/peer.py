@@ -91,6 +91,7 @@ class Peer:
         self._scope = trio.CancelScope()
         self.on_closing: Callable[[Peer], None] = lambda _: None
         self.is_closing = False
+        self.is_heard = True  # until it is we who close: what came before its own end counts
         self.gone_because = "the connection ended"
         self.was_dismissed = False  # our user wished it gone
         self.we_called = False
@@ -170,7 +171,7 @@ class Peer:
         """Close once everything queued is sent; hear nothing more."""
         if not self.is_closing:
             self.gone_because = why
-            self.is_closing = True
+            self.is_closing, self.is_heard = True, False
             self._scope.deadline = trio.current_time() + LAST_WORDS_SECONDS
             self._wake_writer.set()
             self.on_closing(self)

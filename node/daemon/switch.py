@@ -187,7 +187,7 @@ class Switch:
     def _is_heard(self, turn: Turn, peer: Peer) -> bool:
         """Whether messages of this connection still count: it may be replaced, or going to be closed."""
         is_warned = any(peer_id == peer.node_id for peer_id, _, _ in turn.warned)
-        return self.peers.get(peer.node_id) is peer and not peer.is_closing and not is_warned
+        return self.peers.get(peer.node_id) is peer and peer.is_heard and not is_warned
 
     @staticmethod
     def _run_request(turn: Turn, request: Request[Any]) -> None:

@@ -83,6 +83,7 @@ class End:
         self.said: deque[bytes] = deque()
         self.on_closing: Callable[[Peer], None] = lambda _: None
         self.is_closing = False
+        self.is_heard = True
         self.gone_because = ""
 
     @property
@@ -112,7 +113,7 @@ class End:
 
     def close(self, why: str) -> None:
         if not self.is_closing:
-            self.is_closing, self.gone_because = True, why
+            self.is_closing, self.is_heard, self.gone_because = True, False, why
             self.on_closing(self.peer)
 
 

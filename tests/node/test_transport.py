@@ -9,8 +9,10 @@ from typing import cast
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
+from htlc.channel import Phase
 from node.daemon import switch
 from node.daemon.establish import OpeningFailed
 from node.daemon.node import Node
@@ -18,7 +20,7 @@ from node.daemon.peer import Peer, PeerGone, answer
 from node.daemon.signer import Signer
 from tests.bolt import bolt
 from tests.node.caller import OUR_SIDE, SECRET, HungUp, answers, calling, handshake, shaking_hands
-from tests.node.line import network, until
+from tests.node.line import line, network, until
 from tests.node.openings import an_opening
 from wire.bitcoin.block import CHAIN_HASH
 from wire.codec import Message
@@ -413,6 +415,28 @@ async def test_a_second_connection_replaces_the_first(tmp_path: Path) -> None:
             assert await answers(second)
             assert list(net["bob"].switch.peers) == [second.node_id]
         await until(lambda: not net["bob"].switch.peers)
+
+
+@bolt("error-warning.1")
+async def test_what_a_peer_says_before_it_hangs_up_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with line(tmp_path, "alice bob") as net:
+        alice, bob = net["alice"], net["bob"]
+        at_alice, at_bob = alice.switch.peers[bob.node_id], bob.switch.peers[alice.node_id]
+
+        async def gather() -> None:
+            """The loop is busy until the connection has ended, and a little longer."""
+            while not at_alice.is_closing:
+                await trio.lowlevel.checkpoint()
+            for _ in range(50):
+                await trio.lowlevel.checkpoint()
+
+        monkeypatch.setattr(alice.switch, "_gather", gather)
+        at_bob.send(Error(net.ids["alice", "bob"], b"enough"))
+        at_bob.close("it has said all")
+        with trio.fail_after(60):
+            await until(lambda: alice.channels()[0].phase is Phase.FAILED)
 
 
 @bolt("open_channel.8")
