@@ -13,6 +13,7 @@ from gossip.errors import BadSignature, ImpossibleLimits, WrongShortChannelId
 from gossip.graph import Policy
 from gossip.validation import DISABLE, DONT_FORWARD, MUST_BE_ONE
 from wire.crypto.secp256k1 import Point, Signature, is_signed
+from wire.discount import discount_record
 from wire.features import NODE_ANNOUNCEMENT, Features
 from wire.messages.catalogue import encode
 from wire.messages.gossip import (
@@ -161,6 +162,7 @@ def channel_update(
         fee_base_msat=policy.fee_base_msat,
         fee_proportional_millionths=policy.fee_proportional_millionths,
         htlc_maximum_msat=policy.htlc_maximum_msat,
+        extension=discount_record(policy.inbound),
     )
     return _signed(unsigned, sign)
 

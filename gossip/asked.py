@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gossip.beliefs import Beliefs, Doubts
+from gossip.discounts import discounted, gives_discounts
 from gossip.graph import Graph, Policy, directed, directed_parts
 from gossip.private import Hint
 from gossip.routes import MAX_CLTV_BLOCKS, Route, find_route
@@ -62,6 +63,8 @@ def one_way(
         doubts=doubts,
         patience=patience,
     )
+    if gives_discounts(graph, route):
+        route = discounted(graph, route)
     return route, chance_of(route, doubts)
 
 

@@ -21,6 +21,7 @@ from typing import TypeAlias
 import msgspec
 
 from wire.crypto.secp256k1 import Point
+from wire.discount import NO_DISCOUNT, Discount
 from wire.units import Msat, Sat, msat
 
 MILLION = 1_000_000
@@ -39,6 +40,7 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
     fee_base_msat: Msat
     fee_proportional_millionths: int
     is_disabled: bool = False
+    inbound: Discount = NO_DISCOUNT  # for what comes in over this channel
 
     def fee_msat(self, amount_msat: int) -> Msat:
         """The fee for forwarding this amount, rounded down (BOLT 7, HTLC fees)."""

@@ -21,6 +21,7 @@ from gossip.graph import Channel, Node, Policy
 from wire.bitcoin.script import funding_script, p2wsh
 from wire.codec import DecodeError
 from wire.crypto.secp256k1 import is_signed
+from wire.discount import discount_in
 from wire.features import Features
 from wire.messages.gossip import ChannelAnnouncement, ChannelUpdate, NodeAnnouncement, signed_digest
 from wire.node_address import Dns, read_addresses
@@ -160,6 +161,7 @@ def policy_of(message: ChannelUpdate) -> Policy:
         fee_base_msat=Msat(message.fee_base_msat),
         fee_proportional_millionths=message.fee_proportional_millionths,
         is_disabled=bool(message.channel_flags & DISABLE),
+        inbound=discount_in(message.extension),
     )
 
 

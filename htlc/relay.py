@@ -17,6 +17,7 @@ from onion.payload import HopPayload, InvalidPayload, decode_payload
 from onion.sphinx import BadOnion, Peeled, peel
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import Point
+from wire.discount import NO_DISCOUNT, Discount
 from wire.units import Msat
 
 SOON_BLOCKS = 3
@@ -33,6 +34,7 @@ class Toll(msgspec.Struct, frozen=True, gc=False):
     cltv_expiry_delta: int = 34
     htlc_minimum_msat: Msat = Msat(1)
     htlc_maximum_msat: Msat = Msat(0)
+    inbound: Discount = NO_DISCOUNT  # what we give back for HTLCs that come in over it
 
     def fee_msat(self, amount_msat: Msat) -> Msat:
         """The fee for an HTLC that leaves with this amount (BOLT 7)."""
@@ -49,6 +51,10 @@ def lower(toll: Toll, other: Toll) -> Toll:
         Msat(max(toll.htlc_maximum_msat, other.htlc_maximum_msat))
         if toll.htlc_maximum_msat and other.htlc_maximum_msat
         else Msat(0),
+        Discount(
+            max(toll.inbound.base_msat, other.inbound.base_msat),
+            max(toll.inbound.millionths, other.inbound.millionths),
+        ),
     )
 
 
@@ -108,11 +114,14 @@ class Exits(Protocol):
         """The best channel with this peer."""
 
 
-def decide(htlc: Htlc, node_secret: bytes, height: int, exits: Exits) -> Decision:
+def decide(
+    htlc: Htlc, node_secret: bytes, height: int, exits: Exits, discount: Discount = NO_DISCOUNT
+) -> Decision:
     """Read the onion of an incoming HTLC and say what to do.
 
     Args:
         htlc: irrevocably committed, its onion not yet read.
+        discount: what we give back for HTLCs that come in over its channel.
     """
     assert htlc.onion is not None, "an onion is decided once"
     try:
@@ -133,7 +142,7 @@ def decide(htlc: Htlc, node_secret: bytes, height: int, exits: Exits) -> Decisio
     if peeled.next_packet is None:
         return Receive(payload, secret)
     exit = exits.exit_of(payload.short_channel_id or 0)
-    return _forward(htlc, payload, peeled.next_packet, secret, height, exit)
+    return _forward(htlc, payload, peeled.next_packet, secret, height, exit, discount)
 
 
 def _inside(
@@ -178,11 +187,17 @@ def blinded(htlc: Htlc, outcome: Outcome) -> Outcome:
 
 
 def _forward(
-    htlc: Htlc, payload: HopPayload, onion: bytes, secret: bytes, height: int, exit: Exit | None
+    htlc: Htlc,
+    payload: HopPayload,
+    onion: bytes,
+    secret: bytes,
+    height: int,
+    exit: Exit | None,
+    discount: Discount = NO_DISCOUNT,
 ) -> Forward | Fail:
     if exit is None:
         return failed(secret, Failure(FailureCode.unknown_next_peer))
-    failure = _why_not(htlc, payload, exit, height)
+    failure = _why_not(htlc, payload, exit, height, discount)
     if failure is not None:
         return failed(secret, failure)
     amount_msat = payload.amt_to_forward
@@ -190,10 +205,11 @@ def _forward(
     return Forward(exit, amount_msat, payload.outgoing_cltv_value, onion, secret, fee_msat)
 
 
-def _why_not(htlc: Htlc, payload: HopPayload, exit: Exit, height: int) -> Failure | None:
+def _why_not(htlc: Htlc, payload: HopPayload, exit: Exit, height: int, discount: Discount) -> Failure | None:
     """The failure that says why it is not passed on, or None."""
     amount_msat, cltv_expiry = payload.amt_to_forward, payload.outgoing_cltv_value
-    code = refusal(exit, Passing(htlc.amount_msat, htlc.cltv_expiry, amount_msat, cltv_expiry), height)
+    passing = Passing(htlc.amount_msat, htlc.cltv_expiry, amount_msat, cltv_expiry, discount)
+    code = refusal(exit, passing, height)
     match code:
         case None:
             return None
@@ -215,11 +231,12 @@ class Passing(NamedTuple):
     incoming_expiry: int
     amount_msat: Msat
     cltv_expiry: int
+    discount: Discount = NO_DISCOUNT
 
 
 def refusal(exit: Exit, passing: Passing, height: int) -> FailureCode | None:
     """The first rule of failures.4 that forbids passing it on."""
-    toll, (incoming_msat, incoming_expiry, amount_msat, cltv_expiry) = exit.toll, passing
+    toll, (incoming_msat, incoming_expiry, amount_msat, cltv_expiry, discount) = exit.toll, passing
     if not exit.is_usable:
         return FailureCode.temporary_channel_failure
     if toll.htlc_maximum_msat and amount_msat > toll.htlc_maximum_msat:
@@ -227,7 +244,8 @@ def refusal(exit: Exit, passing: Passing, height: int) -> FailureCode | None:
     if amount_msat < toll.htlc_minimum_msat:
         return FailureCode.amount_below_minimum
     # payload.1: what is left for us must be our fee and our time
-    if incoming_msat < amount_msat + toll.fee_msat(amount_msat):
+    fee_msat = toll.fee_msat(amount_msat)
+    if incoming_msat < amount_msat + fee_msat - discount.off(amount_msat, fee_msat):
         return FailureCode.fee_insufficient
     if incoming_expiry < cltv_expiry + toll.cltv_expiry_delta:
         return FailureCode.incorrect_cltv_expiry

@@ -379,6 +379,7 @@ class Gossiper:
             htlc_minimum_msat=max(toll.htlc_minimum_msat, theirs.htlc_minimum_msat),
             htlc_maximum_msat=toll.htlc_maximum_msat or theirs.max_htlc_value_in_flight_msat,
             is_disabled=not channel.is_usable,
+            inbound=toll.inbound,
             timestamp=self._timestamp(
                 graph_id, self.router.archive.updates.get(self._number(channel, graph_id))
             ),

@@ -169,8 +169,9 @@ class Turn:
     def settle_incoming(self, channel_id: bytes, htlc: Htlc) -> None:
         """Decide an HTLC of a peer that is irrevocable, and carry the decision out."""
         switch = self.switch
-        decision = decide(htlc, switch.signer.node_secret, switch.height, self)
         channel = self.staged.get(channel_id) or switch.channels[channel_id]
+        discount = switch.lowest_toll_of(channel).inbound
+        decision = decide(htlc, switch.signer.node_secret, switch.height, self, discount)
         is_for_us = isinstance(decision, Receive)
         secret, now = decision.shared_secret, switch.now()
         is_first = isinstance(decision, Forward) and decision.path_key is not None and htlc.path_key is None

@@ -38,6 +38,7 @@ from onion.sphinx import Onion, build, peel
 from tests.bolt import bolt
 from wire.crypto.hashes import sha256
 from wire.crypto.secp256k1 import point_of
+from wire.discount import Discount
 from wire.units import Msat
 
 HEIGHT = 800_000
@@ -156,6 +157,23 @@ def test_too_small_a_fee_is_reported_with_what_came_in() -> None:
     failure = Failure(FailureCode.fee_insufficient, htlc_msat=Msat(10_001_999), channel_update=UPDATE)
     assert told(forwarded(htlc={"amount_msat": 10_001_999})) == failure
     assert isinstance(forwarded(htlc={"amount_msat": 10_002_000}), Forward)
+
+
+def test_who_comes_in_where_we_give_back_may_pay_so_much_less_and_no_less() -> None:
+    onion = an_onion(ON_THE_WAY, AT_THE_END)
+
+    def decision(amount_msat: int, discount: Discount) -> Decision:
+        return decide(an_htlc(onion.packet, amount_msat), BOB, HEIGHT, OneExit(EXIT), discount)
+
+    # of 2,000 for 10,000,000: 300, and 50 millionths of all that comes in without a discount
+    discount = Discount(300, 50)
+    assert isinstance(decision(10_002_000 - 800, discount), Forward)
+    assert told(decision(10_002_000 - 801, discount)) == Failure(
+        FailureCode.fee_insufficient, htlc_msat=Msat(10_001_199), channel_update=UPDATE
+    )
+    # it is never worth more than the fee
+    assert isinstance(decision(10_000_000, Discount(10**9, 10**6)), Forward)
+    assert isinstance(decision(9_999_999, Discount(10**9, 10**6)), Fail)
 
 
 @bolt("failures.4", "payload.1")

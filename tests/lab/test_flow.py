@@ -8,12 +8,13 @@ import pytest
 from htlc.relay import Toll
 from node.lab.fees.model import FeePolicy, View
 from node.lab.flow.engine import SECOND_US, Engine, Outcome, Wish
-from node.lab.flow.network import FlowChannel, FlowNetwork, Inbound
+from node.lab.flow.network import FlowChannel, FlowNetwork
 from node.lab.flow.routing import ExactRouter
 from node.lab.flow.runs import chance, run_scenario
 from node.lab.plugins import FEES, TRAFFIC, BadPlugin, names_of, plugin
 from node.lab.scenario.model import ChannelSpec, NodeSpec, Scenario
 from node.lab.traffic.model import Town, TrafficModel, UnknownPerson
+from wire.discount import Discount
 from wire.units import Msat, Sat
 
 TOLL = Toll(Msat(1000), 100)
@@ -86,8 +87,8 @@ def test_a_time_lock_too_far_ahead_is_refused() -> None:
 
 def test_a_discount_is_given_to_who_comes_in_over_that_channel() -> None:
     engine = line(3)
-    engine.network.inbound[0] = Inbound(millionths=50)
-    engine.network.inbound[2 ^ 1] = Inbound(millionths=5000)
+    engine.network.inbound[0] = Discount(millionths=50)
+    engine.network.inbound[2 ^ 1] = Discount(millionths=5000)
     engine.wish(Wish(0, 0, 2, AMOUNT_MSAT))
     engine.wish(Wish(9 * SECOND_US, 2, 0, AMOUNT_MSAT))
     engine.run()

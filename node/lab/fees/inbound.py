@@ -1,7 +1,7 @@
 """Give back to those who bring what we lack."""
 
 from node.lab.fees.model import Asked, Every, FeePolicy, Millionths, MsatFee, View, priced
-from node.lab.flow.network import Inbound
+from wire.discount import Discount
 
 
 class InboundDiscount(FeePolicy, frozen=True, kw_only=True):
@@ -15,5 +15,5 @@ class InboundDiscount(FeePolicy, frozen=True, kw_only=True):
 
     def ask(self, view: View) -> Asked:
         missing = round((1 - view.share) * self.steps) / self.steps
-        discount = Inbound(millionths=round(self.discount * max(0.0, 2 * missing - 1)))
+        discount = Discount(millionths=round(self.discount * max(0.0, 2 * missing - 1)))
         return Asked(priced(view, self.base_msat, self.millionths), discount)

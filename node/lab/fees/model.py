@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from htlc.relay import Toll
-from node.lab.flow.network import Inbound
+from wire.discount import Discount
 
 Millionths = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 MsatFee = Annotated[int, msgspec.Meta(ge=0)]
@@ -37,7 +37,7 @@ class Asked(msgspec.Struct, frozen=True):
     """What a node asks over a channel, and gives back for what comes in over it."""
 
     toll: Toll
-    inbound: Inbound | None = None
+    inbound: Discount | None = None
 
 
 class FeePolicy(msgspec.Struct, frozen=True, kw_only=True):

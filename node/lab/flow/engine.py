@@ -17,6 +17,7 @@ import msgspec
 from htlc.relay import Passing, refusal
 from node.lab.flow.network import FlowNetwork
 from node.lab.flow.routing import FINAL_DELTA_BLOCKS, Router
+from wire.discount import NO_DISCOUNT
 from wire.units import Msat
 
 SECOND_US = 1_000_000
@@ -226,11 +227,9 @@ class Engine:
     def _refuses(self, payment: Payment, at: int) -> bool:
         network, path = self.network, payment.path
         amount_msat, incoming_msat = payment.amounts_msat[at], payment.amounts_msat[at - 1]
-        discount = network.inbound.get(path[at - 1])
-        if discount is not None:
-            fee_msat = network.tolls[path[at]].fee_msat(Msat(amount_msat))
-            incoming_msat += min(fee_msat, discount.discount_msat(amount_msat))
-        passing = Passing(incoming_msat, payment.expiries[at - 1], Msat(amount_msat), payment.expiries[at])
+        discount = network.inbound.get(path[at - 1], NO_DISCOUNT)
+        expiries = payment.expiries
+        passing = Passing(incoming_msat, expiries[at - 1], Msat(amount_msat), expiries[at], discount)
         if refusal(network.exit(path[at]), passing, START_HEIGHT) is not None:
             return True
         return self.may_pass is not None and not self.may_pass(payment, at)

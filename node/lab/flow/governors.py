@@ -8,9 +8,8 @@ from htlc.relay import Toll
 from node.lab.fees.advice import Adviser, Sight
 from node.lab.fees.model import FeePolicy
 from node.lab.flow.engine import LOOKING, SECOND_US, Engine
-from node.lab.flow.network import FlowNetwork, Inbound
-
-_NO_DISCOUNT = Inbound()
+from node.lab.flow.network import FlowNetwork
+from wire.discount import NO_DISCOUNT
 
 
 class Governor:
@@ -36,7 +35,7 @@ class Governor:
         is_new = asked.toll != network.tolls[direction]
         network.tolls[direction] = asked.toll
         # what comes in over a channel comes against the direction that we send in
-        if asked.inbound is not None and asked.inbound != network.inbound.get(direction ^ 1, _NO_DISCOUNT):
+        if asked.inbound is not None and asked.inbound != network.inbound.get(direction ^ 1, NO_DISCOUNT):
             network.inbound[direction ^ 1] = asked.inbound
             self._engine.changed(direction ^ 1)
         if is_new:

@@ -20,20 +20,11 @@ from htlc.relay import Exit, Toll
 from htlc.transactions import ChannelFormat
 from node.chain.embedded import DEFAULT_FEERATE_PER_KW
 from node.lab.scenario.model import Scenario
+from wire.discount import Discount
 from wire.units import Msat, Sat, msat
 
 RESERVE_SHARE = 100
 DUST_MSAT = LOWEST_DUST_LIMIT_SAT * 1000
-
-
-class Inbound(msgspec.Struct, frozen=True, gc=False):
-    """What a node gives back of its fee for HTLCs that come in over a channel; never above its fee."""
-
-    base_msat: int = 0
-    millionths: int = 0
-
-    def discount_msat(self, amount_msat: int) -> int:
-        return self.base_msat + amount_msat * self.millionths // 1_000_000
 
 
 class FlowChannel(msgspec.Struct, frozen=True, gc=False):
@@ -64,7 +55,7 @@ class FlowNetwork:
         nothing = Toll()
         self.tolls = [toll or nothing for channel in channels for toll in channel.tolls]
         self.has_policy = [toll is not None for channel in channels for toll in channel.tolls]
-        self.inbound: dict[int, Inbound] = {}
+        self.inbound: dict[int, Discount] = {}
         self.is_online = [True] * len(self.names)
         self.is_closed = [False] * len(channels)
         self.pending = [0] * len(self.source)
@@ -146,7 +137,7 @@ class FlowNetwork:
         """What the node between two directions asks for passing this amount on."""
         fee_msat = self.tolls[outgoing].fee_msat(Msat(amount_msat))
         discount = self.inbound.get(incoming)
-        return fee_msat if discount is None else max(0, fee_msat - discount.discount_msat(amount_msat))
+        return fee_msat if discount is None else fee_msat - discount.off(amount_msat, fee_msat)
 
     def earn(self, outgoing: int, amount_msat: int, fee_msat: int) -> None:
         """A node has passed something on, for good."""

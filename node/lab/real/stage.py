@@ -48,7 +48,7 @@ def run_real(scenario: Scenario) -> Report:
     """Run it on real nodes.
 
     Raises:
-        BadPlugin, Misfit: it names what there is not, or what only flow fidelity can do.
+        BadPlugin, Misfit: it names what there is not.
     """
     for node in scenario.node:
         policy_of(scenario, node)
@@ -107,10 +107,10 @@ class Stage:
             channel_id: self._node(spec.nodes[0]).switch.channels[channel_id].short_channel_id or 0
             for channel_id, spec in zip(self._channel_ids, self._scenario.channel, strict=True)
         }
-        for number, node in enumerate(self._scenario.node):
+        for node in self._scenario.node:
             governed = policy_of(self._scenario, node)
             if governed is not None:
-                steward = Steward(self._nodes[node.name], number, Adviser(*governed), numbers)
+                steward = Steward(self._nodes[node.name], Adviser(*governed), numbers)
                 self._agenda.add(0, LOOKING, Look(steward))
         for event in self._scenario.event:
             self._agenda.add(round(event.at * SECOND_US), HAPPENING, event)

@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from gossip.graph import Policy
 from htlc.channel import Channel, Phase
 from htlc.relay import Toll
 from node.daemon.node import Node
 from node.lab.fees.advice import Adviser, Sight
 from node.lab.flow.engine import SECOND_US
-from node.lab.scenario.model import Misfit
 from node.lab.testnet.members import NodeHere
+from wire.discount import NO_DISCOUNT
 from wire.units import Msat, msat
 
 SETTLED = "settled"
@@ -19,11 +21,9 @@ SETTLED = "settled"
 class Steward:
     """One node's policy at work. A node that is away asks nothing; nobody asks for a closed channel."""
 
-    def __init__(
-        self, member: NodeHere, number: int, adviser: Adviser, channels: Mapping[bytes, int]
-    ) -> None:
-        """`number` is the node's in the scenario; the channels are all of the network, with their numbers."""
-        self._member, self._number, self._adviser = member, number, adviser
+    def __init__(self, member: NodeHere, adviser: Adviser, channels: Mapping[bytes, int]) -> None:
+        """The channels are all of the network, in the scenario's order, with their short_channel_ids."""
+        self._member, self._adviser = member, adviser
         self._channels = channels
         self._order = {name: place for place, name in enumerate(channels.values())}
         self.every_us = round(adviser.policy.every_seconds * SECOND_US)
@@ -31,11 +31,7 @@ class Steward:
         self._fees_msat, self._forwarded = Counter[int](), Counter[int]()
 
     async def look(self) -> None:
-        """Ask the policy for every channel, and say what is new.
-
-        Raises:
-            Misfit: it asks for what no message can say.
-        """
+        """Ask the policy for every channel, and say what is new."""
         node = self._member.node
         if node is None or not self._member.is_up:
             return
@@ -45,14 +41,11 @@ class Steward:
             if channel is None or channel.phase is not Phase.NORMAL:
                 continue
             asked = self._adviser.ask(channel_id, self._sight(node, channel))
-            if asked.inbound is not None:
-                why = (
-                    f"the policy of {self._member.name} gives discounts for what comes in, which no message "
-                    "of the BOLTs can say: it runs at flow fidelity only"
-                )
-                raise Misfit(("node", self._number, "fees"), why)
-            if asked.toll != node.switch.toll_of(channel):
-                await self._member.set_toll(channel_id.hex(), asked.toll)
+            toll = node.switch.toll_of(channel)
+            inbound = toll.inbound if asked.inbound is None else asked.inbound
+            wanted = msgspec.structs.replace(asked.toll, inbound=inbound)
+            if wanted != toll:
+                await self._member.set_toll(channel_id.hex(), wanted)
 
     def _count(self, node: Node) -> None:
         """Add up what was passed on since the last look, by the channel that it left over."""
@@ -66,7 +59,7 @@ class Steward:
         name = self._channels[channel.id]
         flying_msat = sum(htlc.amount_msat for htlc in channel.htlcs.local.values())
         return Sight(
-            node.switch.toll_of(channel),
+            msgspec.structs.replace(node.switch.toll_of(channel), inbound=NO_DISCOUNT),
             msat(channel.charter.funding_sat),
             channel.settled_msat.local - flying_msat,
             self._fees_msat[name],
