@@ -75,7 +75,7 @@ class CommitmentKeys(msgspec.Struct, frozen=True, gc=False):
     other_payment: Point
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def commitment_keys(owner: Basepoints, other: Basepoints, per_commitment_point: Point) -> CommitmentKeys:
     """The keys of the owner's commitment with this point: six curve operations, then remembered."""
     return CommitmentKeys(
@@ -88,7 +88,7 @@ def commitment_keys(owner: Basepoints, other: Basepoints, per_commitment_point: 
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _per_commitment_point(shachain_seed: bytes, commitment_number: int) -> Point:
     return point_of(secret_of_commitment(shachain_seed, commitment_number))
 

@@ -42,7 +42,7 @@ _ONE_BLOCK = script(OP_1, OP_CHECKSEQUENCEVERIFY, OP_DROP)
 _PUSH_20 = b"\x14"
 
 # the same HTLC is written into every commitment while it lives, on both sides
-ripemd160_of_hash = lru_cache(maxsize=2048)(ripemd160)
+ripemd160_of_hash = lru_cache(maxsize=512)(ripemd160)
 
 
 def to_local(revocation: Point, to_self_delay: int, delayed: Point) -> bytes:

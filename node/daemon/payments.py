@@ -122,11 +122,15 @@ class AttemptRow(msgspec.Struct, frozen=True, gc=False):
         return Msat(self.sent_msat - self.delivered_msat)
 
 
+def _nobody() -> None:
+    """Nobody waits for it."""
+
+
 class Attempt:
     """An attempt that somebody waits for."""
 
     def __init__(
-        self, row: AttemptRow, shared_secrets: Sequence[bytes], tell: Callable[[], None] = lambda: None
+        self, row: AttemptRow, shared_secrets: Sequence[bytes], tell: Callable[[], None] = _nobody
     ) -> None:
         self.row, self.shared_secrets, self.tell = row, shared_secrets, tell
         self.is_over = False
@@ -281,7 +285,9 @@ class Payments:
         attempt.is_over, attempt.row = True, ended
         self._indexes.tell(turn, SENDPAYS, UPDATED, ended)
         self._attempts.put(turn, attempt_id, ended)
+        # it is told once, and then knows nothing of who waits: each would keep the other in memory
         turn.then(attempt.tell)
+        attempt.tell = _nobody
         for callback in self.on_ended:
             turn.then(lambda call=callback: call(ended))  # type: ignore[misc]
 

@@ -29,7 +29,7 @@ INVALID_REQUEST = -32600
 UNKNOWN_COMMAND = -32601
 SOCKET_NAME = "lightning-rpc"
 MAX_REQUEST_BYTES = 16 << 20
-READ_BYTES = 65_536
+READ_BYTES = 4096  # most requests are short, and many connections may wait for their answers
 LONGEST_SOCKET_PATH = 100
 
 _OUTSIDE = re.compile(rb'["{}\[\]]')

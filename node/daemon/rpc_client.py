@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import trio
 
-from node.daemon.rpc import READ_BYTES, SOCKET_NAME, short_name
+from node.daemon.rpc import SOCKET_NAME, short_name
 from node.daemon.rpc_parameters import CommandFailed
 
+READ_BYTES = 65_536
 _LISTENING = {"jsonrpc": "2.0", "id": "notifications", "method": "notifications", "params": [True]}
 
 

@@ -55,12 +55,12 @@ def _parsed(point: Point) -> Any:
     return parsed
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def _parsed_long_lived(point: Point) -> Any:
     return _parsed(point)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _parsed_recently(point: Point) -> Any:
     """A point that one onion needs twice, or many onions need: finding its y costs 4 us."""
     return _parsed(point)
