@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
+from node.chain.hosts import resolvable
 from node.chain.http import BadHttp, Credentials, Hangup, Head, Reader
 from node.chain.interface import ChainTrouble, ChainUnavailable
 from node.chain.jsonrpc import RpcError
@@ -212,7 +213,7 @@ class RpcClient:
             except (Hangup, trio.BrokenResourceError):
                 continue
         try:
-            connection = Connection(await trio.open_tcp_stream(self.host, self.port))
+            connection = Connection(await trio.open_tcp_stream(resolvable(self.host), self.port))
             return await self._exchange_on(connection, request)
         except OSError as error:
             raise ChainUnreachable(self.host, self.port, _reason(error)) from None

@@ -1,8 +1,8 @@
 """`rill node`: one node in the foreground, with Core Lightning's names for what both have."""
 
-import shutil
 import textwrap
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from node.cli.words import complain, say
@@ -15,6 +15,8 @@ PURPOSE = """One Lightning node, on a bitcoind or on the chain of `rill chain`.
 It is driven over the socket DIR/NETWORK/lightning-rpc, as Core Lightning is, and its options are \
 called as there. SIGTERM, SIGINT or the command `stop` end it."""
 USAGE, INTERRUPTED = 2, 130
+PUT_OFF = ("ssl", "shutil", "tempfile", "locale", "idna")
+"""What trio imports for encrypted streams, other programs and names beyond ASCII: a megabyte and a half."""
 _NAME_COLUMNS, _MOST_COLUMNS = 38, 110
 
 
@@ -41,11 +43,20 @@ def run_node(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _serve(settings: "Settings") -> int:
-    from node.cli.node_service import serve_node
+def service() -> ModuleType:
+    """What runs a node, read without what a node may never need."""
+    from node.daemon.later import put_off
 
+    put_off(*PUT_OFF)
+    from node.cli import node_service
+
+    return node_service
+
+
+def _serve(settings: "Settings") -> int:
     try:
-        return serve_node(settings)
+        code: int = service().serve_node(settings)
+        return code
     except KeyboardInterrupt:
         # before the node listens for signals itself
         complain("interrupted")
@@ -53,6 +64,8 @@ def _serve(settings: "Settings") -> int:
 
 
 def _help() -> str:
+    import shutil
+
     from node.cli.node_options import GROUPS, IGNORED
 
     width = min(shutil.get_terminal_size().columns, _MOST_COLUMNS)

@@ -3,6 +3,8 @@
 import msgspec
 import trio
 
+from node.chain.hosts import resolvable
+
 ONION_SUFFIX = ".onion"
 PROXY_SECONDS = 60.0
 _REPLIES = {
@@ -41,8 +43,8 @@ async def open_stream(host: str, port: int, proxy: Proxy | None = None) -> trio.
         OSError: there is none.
     """
     if proxy is None or not proxy.is_for(host):
-        return await trio.open_tcp_stream(host, port)
-    stream = await trio.open_tcp_stream(proxy.host, proxy.port)
+        return await trio.open_tcp_stream(resolvable(host), port)
+    stream = await trio.open_tcp_stream(resolvable(proxy.host), proxy.port)
     try:
         with trio.fail_after(PROXY_SECONDS):
             await _ask(stream, host, port)

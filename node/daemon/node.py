@@ -16,6 +16,7 @@ from htlc.channel import Channel, Phase
 from htlc.dust import MOST_DUST_EXPOSURE_MSAT
 from htlc.opening import MOST_HTLCS, House, Wish
 from htlc.relay import Toll
+from node.chain.hosts import resolvable
 from node.chain.interface import Chain
 from node.daemon.autoclean import USUAL_CYCLE_SECONDS, Autoclean
 from node.daemon.backup import FILE_NAME as BACKUP_NAME
@@ -247,7 +248,7 @@ class Node:
         listeners: list[trio.SocketListener] = []
         for host, port in ((config.host, config.port), *config.more_hosts):
             try:
-                listeners += await trio.open_tcp_listeners(port, host=host)
+                listeners += await trio.open_tcp_listeners(port, host=resolvable(host))
             except OSError as error:
                 raise PortTaken(host, port, error.strerror or str(error)) from None
         self.port = listeners[0].socket.getsockname()[1]

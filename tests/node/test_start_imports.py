@@ -31,6 +31,8 @@ OF_NO_USE = (
     # wallets of others, guards, ends on the chain
     "embit.bip32", "embit.ec", "embit.psbt", "nacl", "node.daemon.tower_client", "node.daemon.watchtower",
     "htlc.resolution", "htlc.justice", "htlc.watchtower",
+    # encryption of streams, other programs, languages
+    "ssl", "_ssl", "shutil", "bz2", "lzma", "tempfile", "locale", "idna", "encodings.idna", "stringprep",
     # answers to mistakes
     "difflib",
 )  # fmt: skip
@@ -53,13 +55,40 @@ def modules_in(said: str) -> set[str]:
 
 
 def test_the_start_of_a_node_reads_what_every_node_needs() -> None:
-    start = "import node.cli.main, node.cli.node, node.cli.node_service"
+    start = "import node.cli.main, node.cli.node; node.cli.node.service()"
     ended = subprocess.run(
         [sys.executable, *SAYING_SO, "-c", start], capture_output=True, text=True, check=True
     )
     read = modules_in(ended.stderr)
     assert {"trio", "node.daemon.node", "node.chain.bitcoind"} <= read
     assert not read & set(OF_NO_USE)
+
+
+def test_what_is_put_off_is_read_when_it_is_asked_for() -> None:
+    steps = """
+import sys
+from node.daemon.later import Later, put_off
+put_off("ssl", "sys", "tempfile")
+assert not isinstance(sys.modules["sys"], Later), "what is there stays"
+import ssl, tempfile
+import ssl as again
+import trio
+assert "_ssl" not in sys.modules
+assert again is ssl and type(ssl) is Later
+assert issubclass(ssl.SSLError, OSError)
+from ssl import SSLError, create_default_context
+assert SSLError is ssl.SSLError is sys.modules["ssl"].SSLError
+assert type(sys.modules["ssl"]) is not Later
+import trio.testing
+trio.SSLStream(trio.testing.memory_stream_pair()[0], create_default_context(), server_hostname="a")
+try:
+    ssl.nothing_of_this_name
+except AttributeError as missing:
+    assert "nothing_of_this_name" in str(missing)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", steps], check=True)
 
 
 @pytest.mark.slow
