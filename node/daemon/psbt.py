@@ -47,11 +47,12 @@ def read_psbt(text: str) -> "Psbt":
     Raises:
         BadPsbt: it is none.
     """
-    from embit.psbt import PSBT, PSBTError
+    from embit.base import EmbitError
+    from embit.psbt import PSBT
 
     try:
         return Psbt(PSBT.from_string(text))
-    except (PSBTError, ValueError, KeyError, IndexError, TypeError, RuntimeError, struct.error) as error:
+    except (EmbitError, ValueError, KeyError, IndexError, TypeError, RuntimeError, struct.error) as error:
         raise BadPsbt(f"that is no PSBT: {error}") from None
 
 

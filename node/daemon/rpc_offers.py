@@ -23,7 +23,9 @@ from node.daemon.rpc_parameters import (
     Hash,
     Integer,
     Label,
+    Number,
     Text,
+    none_of,
 )
 from wire.bolt12.errors import CurrencyUnknown, Expired, Unacceptable
 from wire.bolt12.forms import Invoice, Offer, decode_form, encode_form, read_form
@@ -64,10 +66,19 @@ class OfferCommands:
         label: Label = "",
         quantity_max: Integer | None = None,
         absolute_expiry: Integer | None = None,
+        recurrence: Text | None = None,
+        recurrence_base: Text | None = None,
+        recurrence_paywindow: Text | None = None,
+        recurrence_limit: Integer | None = None,
         single_use: Boolean = False,
+        proportional_amount: Boolean = False,
+        optional_recurrence: Boolean = False,
         fronting_nodes: Array | None = None,
     ) -> dict[str, Any]:
         """Ask to be paid, by anybody, as often as they like."""
+        none_of(recurrence=recurrence, recurrence_base=recurrence_base, recurrence_limit=recurrence_limit)
+        none_of(recurrence_paywindow=recurrence_paywindow, optional_recurrence=optional_recurrence)
+        none_of(proportional_amount=proportional_amount)
         if amount == 0:
             raise CommandFailed(INVALID_PARAMETERS, "amount: should be positive or 'any': invalid token '0'")
         wish = Offer(
@@ -154,12 +165,17 @@ class OfferCommands:
         offer: Text,
         amount_msat: AmountMsat | None = None,
         quantity: Integer | None = None,
+        recurrence_counter: Integer | None = None,
+        recurrence_start: Number | None = None,
+        recurrence_label: Text | None = None,
         timeout: Integer = TIMEOUT_SECONDS,
         payer_note: Text | None = None,
         payer_metadata: Text | None = None,
         bip353: Text | None = None,
     ) -> dict[str, Any]:
         """Ask the issuer of an offer for an invoice."""
+        none_of(recurrence_counter=recurrence_counter, recurrence_start=recurrence_start)
+        none_of(recurrence_label=recurrence_label)
         wish = Wish(
             amount_msat,
             quantity,

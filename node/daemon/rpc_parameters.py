@@ -207,6 +207,17 @@ def at_most_one(**given: object) -> None:
         raise CommandFailed(INVALID_PARAMETERS, f"Can only specify one of {', '.join(given)}")
 
 
+def none_of(**given: object) -> None:
+    """Refuse parameters that stand in their place, but for what is not done here.
+
+    Raises:
+        CommandFailed: one of them is given.
+    """
+    for name, value in given.items():
+        if value not in (None, False):
+            raise CommandFailed(INVALID_PARAMETERS, f"{name}: is not supported by this node")
+
+
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError

@@ -134,6 +134,7 @@ class PaymentCommands:
         maxdelay: Integer = MAX_CLTV_BLOCKS,
         payer_note: Text = "",
         label: Label = "",
+        localinvreqid: Hash | None = None,  # noqa: ARG002 - for invoices that were asked for with one
     ) -> dict[str, Any]:
         """Pay an invoice, or an offer; what fails says which hop refused, and why."""
         try:

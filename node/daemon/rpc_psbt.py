@@ -11,6 +11,7 @@ from node.daemon.reservations import Reservation
 from node.daemon.rpc_feerates import Feerate
 from node.daemon.rpc_parameters import (
     INVALID_PARAMETERS,
+    U32,
     AmountSat,
     AmountSatOrAll,
     Array,
@@ -18,6 +19,7 @@ from node.daemon.rpc_parameters import (
     CommandFailed,
     Integer,
     Text,
+    none_of,
 )
 from node.daemon.rpc_wallet import means_of
 from node.daemon.turn import Turn
@@ -26,6 +28,7 @@ from wire.bitcoin.tx import Transaction, TxIn, TxOut, txid_hex
 from wire.units import Sat, msat
 
 RESERVE_BLOCKS = 72  # half a day
+USUAL_WITNESS_WEIGHT = 110  # of a P2WPKH input; what our inputs need is known anyhow
 
 
 class PsbtCommands:
@@ -40,11 +43,15 @@ class PsbtCommands:
         feerate: Feerate,
         startweight: Integer,
         minconf: Integer = 1,
-        reserve: Integer = RESERVE_BLOCKS,
-        locktime: Integer = 0,
+        reserve: U32 = RESERVE_BLOCKS,
+        locktime: U32 = 0,
+        min_witness_weight: U32 = 0,
         excess_as_change: Boolean = False,
+        nonwrapped: Boolean = True,  # noqa: ARG002 - the wallet has no others
+        opening_anchor_channel: Boolean = False,  # noqa: ARG002 - nothing is kept back for anchors
     ) -> dict[str, Any]:
         """A PSBT whose inputs bring so much beyond their fee, for outputs that are added later."""
+        none_of(min_witness_weight=min_witness_weight > USUAL_WITNESS_WEIGHT)
         means, wallet = Means(minimum_depth=minconf), self._node.wallet
         rate = await feerate.per_kw(self._node.chain)
 
@@ -65,12 +72,15 @@ class PsbtCommands:
         feerate: Feerate,
         startweight: Integer,
         utxos: Array,
-        reserve: Integer = RESERVE_BLOCKS,
+        reserve: U32 = RESERVE_BLOCKS,
         reservedok: Boolean = False,
-        locktime: Integer = 0,
+        locktime: U32 = 0,
+        min_witness_weight: U32 = 0,
         excess_as_change: Boolean = False,
+        opening_anchor_channel: Boolean = False,  # noqa: ARG002 - nothing is kept back for anchors
     ) -> dict[str, Any]:
         """The same from the coins that are named, all of them."""
+        none_of(min_witness_weight=min_witness_weight > USUAL_WITNESS_WEIGHT)
         named, wallet = means_of(0, utxos).coins, self._node.wallet
         rate = await feerate.per_kw(self._node.chain)
 
@@ -119,19 +129,19 @@ class PsbtCommands:
         self,
         satoshi: AmountSat,
         initialpsbt: Text | None = None,
-        locktime: Integer = 0,
+        locktime: U32 = 0,  # noqa: ARG002 - of a new PSBT
         destination: Text | None = None,
     ) -> dict[str, Any]:
-        """Add an output to a PSBT, or to a new one: to an address, or to a fresh one of the wallet."""
+        """Add an output to a PSBT: to an address, or to a fresh one of the wallet."""
+        if initialpsbt is None:
+            # a transaction without inputs reads as one with witnesses, and is no beginning
+            raise CommandFailed(INVALID_PARAMETERS, "initialpsbt: should be a PSBT that has inputs")
         switch, network = self._node.switch, self._node.chain.network
         if destination is None:
             script = (await switch.ask(switch.new_scripts))[1]
         else:
             script = script_at("destination", destination, network)
-        if initialpsbt is None:
-            psbt = psbt_of(Transaction(2, (), (), locktime or switch.height), ())
-        else:
-            psbt = _read(initialpsbt)
+        psbt = _read(initialpsbt)
         output = TxOut(satoshi, script)
         number = psbt.append(output)
         weight = 4 * len(output.serialize())
@@ -140,7 +150,7 @@ class PsbtCommands:
     # --- reservations
 
     async def reserveinputs(
-        self, psbt: Text, exclusive: Boolean = True, reserve: Integer = RESERVE_BLOCKS
+        self, psbt: Text, exclusive: Boolean = True, reserve: U32 = RESERVE_BLOCKS
     ) -> dict[str, Any]:
         """Keep those inputs of a PSBT that are ours for so many blocks."""
         read = _read(psbt)
@@ -156,7 +166,7 @@ class PsbtCommands:
         kept = await self._outlays.ask(act)
         return {"reservations": [_reservation_view(each) for each in kept]}
 
-    async def unreserveinputs(self, psbt: Text, reserve: Integer = RESERVE_BLOCKS) -> dict[str, Any]:
+    async def unreserveinputs(self, psbt: Text, reserve: U32 = RESERVE_BLOCKS) -> dict[str, Any]:
         """Keep those inputs of a PSBT that are ours so many blocks less."""
         read = _read(psbt)
 
@@ -205,7 +215,7 @@ class PsbtCommands:
     def _has_taproot(self, ours: dict[Any, WalletCoin]) -> bool:
         return any(self._node.wallet.input_weight(coin) < INPUT_WEIGHT for coin in ours.values())
 
-    async def sendpsbt(self, psbt: Text, reserve: Integer = RESERVE_BLOCKS) -> dict[str, Any]:  # noqa: ARG002 - what is spent needs no reservation
+    async def sendpsbt(self, psbt: Text, reserve: U32 = RESERVE_BLOCKS) -> dict[str, Any]:  # noqa: ARG002 - what is spent needs no reservation
         """Publish a PSBT that everybody has signed."""
         try:
             transaction = _read(psbt).finished()
