@@ -14,6 +14,7 @@ from node.lab import sweeps
 from node.lab.experiments.ground import MAINNET, ground
 from node.lab.experiments.model import Experiment, Findings, listener
 from node.lab.plugins import EXPERIMENTS, names_of, plugin
+from tests.node.test_route_command import SQUARE
 
 SMALL: dict[str, dict[str, Any]] = {
     "depletion": {"graph": "town", "hours": 0.2, "drifts": [0.0, 1.0], "merchants": 2},
@@ -191,6 +192,10 @@ def test_what_is_wrong_is_named(rill: Rill, tmp_path: Path) -> None:
     assert "expected `int`" in rill("run", "jamming", "--set=slots=many", out)
     assert "--set 'slots' is not NAME=VALUE" in rill("run", "jamming", "--set=slots", out)
     assert "jamming has no option 'zeal'" in rill("sweep", "jamming", "--grid=zeal=1,2", out)
+    assert "hours: expected `float` > 0" in rill("run", "fee-curve", "--set=hours=0", out)
+    square = tmp_path / "square.csv"
+    square.write_text(SQUARE)
+    assert "nodes of 2 to 8 channels" in rill("run", "jamming", f"--set=graph={square}", out)
     assert "graph is mainnet, town, or a file" in rill("run", "jamming", "--set=graph=atlantis", out)
     assert "no Dask scheduler answers at tcp://127.0.0.1:9" in rill(
         "sweep", "jamming", "--grid=slots=5", out, "--cluster=tcp://127.0.0.1:9"

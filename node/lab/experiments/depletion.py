@@ -10,10 +10,14 @@ import numpy as np
 from node.lab.experiments.ground import MAINNET, Ground, ground
 from node.lab.experiments.model import (
     HOUR_SECONDS,
+    AtLeastOne,
     Experiment,
     Figure,
     Findings,
     Line,
+    Many,
+    Positive,
+    Several,
     Table,
     share,
     started,
@@ -39,8 +43,7 @@ COLUMNS = (
     "routers_earned_sat",
 )
 
-Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Several = Annotated[int, msgspec.Meta(ge=2)]
+Parts = Annotated[tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...], AtLeastOne]
 
 
 class Depletion(Experiment, frozen=True, kw_only=True):
@@ -56,12 +59,12 @@ class Depletion(Experiment, frozen=True, kw_only=True):
 
     graph: str = MAINNET
     people: Several = 40
-    merchants: Annotated[int, msgspec.Meta(ge=1)] = 6
-    routers: Annotated[int, msgspec.Meta(ge=1)] = 20  # of those that carry most, so many rebalance
-    drifts: tuple[Part, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)  # the part that goes to merchants
-    amount_msat: int = 200_000_000
-    per_second: float = 0.2
-    hours: float = 1.0
+    merchants: Many = 6
+    routers: Many = 20  # of those that carry most, so many rebalance
+    drifts: Parts = (0.0, 0.25, 0.5, 0.75, 1.0)  # parts that go to merchants
+    amount_msat: Many = 200_000_000
+    per_second: Positive = 0.2
+    hours: Positive = 1.0
 
     def run(self, seed: int) -> Findings:
         found = {drift: _both(self, seed, drift) for drift in steps(self.drifts)}

@@ -9,10 +9,12 @@ from htlc.relay import Toll
 from node.lab.experiments.ground import MAINNET, Ground, ground
 from node.lab.experiments.model import (
     HOUR_SECONDS,
+    AtLeastOne,
     Experiment,
     Figure,
     Findings,
     Line,
+    Positive,
     Table,
     best,
     share,
@@ -30,6 +32,7 @@ AMOUNT_MSAT, SPREAD = 50_000_000, 0.8
 PATIENCE_SPREAD = 0.7
 
 Few = Annotated[int, msgspec.Meta(ge=1, le=200)]
+Rivals = Annotated[int, msgspec.Meta(ge=0, le=20)]
 
 
 class FeeCurve(Experiment, frozen=True, kw_only=True):
@@ -42,16 +45,16 @@ class FeeCurve(Experiment, frozen=True, kw_only=True):
     takes_seconds: ClassVar[int] = 60
 
     graph: str = MAINNET
-    rivals: tuple[int, ...] = (0, 1, 3)
+    rivals: Annotated[tuple[Rivals, ...], AtLeastOne] = (0, 1, 3)
     rival_millionths: int = 150
     rival_step: int = 100  # each further rival asks so much more
-    patience_millionths: int = 1000  # the median of what a payer is ready to spend on fees
+    patience_millionths: Positive = 1000  # the median of what a payer is ready to spend on fees
     peers: Few = 8
     shops: Few = 15
     people: Few = 30
-    capacity_sat: int = 2_000_000
-    per_second: float = 1.0
-    hours: float = 0.4
+    capacity_sat: Annotated[int, msgspec.Meta(ge=20_000)] = 2_000_000
+    per_second: Positive = 1.0
+    hours: Positive = 0.4
 
     def run(self, seed: int) -> Findings:
         rows, lines, answers, summary = [], [], [], dict[str, float]()
@@ -94,8 +97,9 @@ class _Market:
         peers = self._ground.largest(plan.peers)
         able = self._ground.able(3 * AMOUNT_MSAT, peers)
         random.shuffle(able)
-        self._shops = able[: plan.shops]
-        self._people = able[plan.shops :][: plan.people] or peers
+        # of a few, some are shops and the others people
+        self._shops = able[: min(plan.shops, len(able) // 2)]
+        self._people = able[len(self._shops) :][: plan.people]
         self._doors = [*peers, *self._shops]
         self._wishes = self._payments(random)
 

@@ -12,8 +12,10 @@ from node.lab.flow.network import FlowChannel, FlowNetwork
 from node.lab.flow.runs import chance
 from node.lab.flow.towns import channels_of, drawn_channels, open_part
 from node.lab.graphs import BadGraphFile
+from node.lab.plugins import BadPlugin
 
 MAINNET, TOWN = "mainnet", "town"
+FEWEST = 4  # people, for any payments to be made
 TOWN_NODES, TOWN_CHANNELS_EACH = 60, 2
 
 
@@ -40,18 +42,35 @@ class Ground:
         return sorted(range(len(self.names)), key=lambda place: -self.degrees[place])[:count]
 
     def able(self, amount_msat: int, without: Collection[int] = (), most_channels: int = 8) -> list[int]:
-        """People and shops: nodes of few channels, over which this amount can be sent and be had."""
+        """People and shops: nodes of few channels, over which this amount can be sent and be had.
+
+        Raises:
+            TooSmall: there are hardly any.
+        """
         network = self.network()
 
         def carries(direction: int) -> bool:
             return network.has_policy[direction] and network.room_msat(direction) >= amount_msat
 
-        return [
+        found = [
             place
             for place, out in enumerate(network.out)
             if 1 < len(out) <= most_channels and place not in without
             if any(map(carries, out)) and any(carries(at ^ 1) for at in out)
         ]
+        if len(found) < FEWEST:
+            raise TooSmall(len(found), most_channels, amount_msat)
+        return found
+
+
+class TooSmall(BadPlugin):
+    """The network is none that the experiment can be made on."""
+
+    def __init__(self, few: int, most_channels: int, amount_msat: int) -> None:
+        super().__init__(
+            f"this network has {few} nodes of 2 to {most_channels} channels over which "
+            f"{amount_msat // 1000:,} sat can be sent and be had, which is too few"
+        )
 
 
 @lru_cache(2)

@@ -16,10 +16,24 @@ import msgspec
 
 from htlc.relay import Toll
 from node.lab.experiments.ground import MAINNET, Ground, ground
-from node.lab.experiments.model import Experiment, Figure, Findings, Line, Table, share, started, steps
+from node.lab.experiments.model import (
+    AtLeastOne,
+    Experiment,
+    Figure,
+    Findings,
+    Line,
+    Many,
+    Positive,
+    Several,
+    Table,
+    share,
+    started,
+    steps,
+)
 from node.lab.flow.engine import SECOND_US, Engine, Payment, Wish
 from node.lab.flow.network import FlowChannel, FlowNetwork
 from node.lab.flow.runs import chance
+from node.lab.plugins import BadPlugin
 from wire.units import Msat, Sat
 
 DEFENCES = ("nothing", "upfront fees", "reputation")
@@ -36,7 +50,7 @@ COLUMNS = (
     "attacker_paid_sat",
 )
 
-Several = Annotated[int, msgspec.Meta(ge=2)]
+Rates = Annotated[tuple[Annotated[float, msgspec.Meta(ge=0)], ...], AtLeastOne]
 
 
 class Jamming(Experiment, frozen=True, kw_only=True):
@@ -47,14 +61,14 @@ class Jamming(Experiment, frozen=True, kw_only=True):
 
     graph: str = MAINNET
     people: Several = 40
-    channels: Annotated[int, msgspec.Meta(ge=1)] = 10  # of the victim's, the busiest, are jammed
-    slots: int = 483
-    rates: tuple[float, ...] = (0.0, 4.0, 8.0, 16.0)  # the attacker's HTLCs a second, over all of them
-    hold_seconds: float = 600.0
+    channels: Many = 10  # of the victim's, the busiest, are jammed
+    slots: Many = 483
+    rates: Rates = (0.0, 4.0, 8.0, 16.0)  # of the attacker's HTLCs, a second
+    hold_seconds: Positive = 600.0
     upfront_millionths: int = 10_000  # of the usual fee's size: one percent of it, paid at once
-    amount_msat: int = 50_000_000
-    per_second: float = 0.75
-    seconds: float = 1800.0
+    amount_msat: Many = 50_000_000
+    per_second: Positive = 0.75
+    seconds: Positive = 1800.0
 
     def run(self, seed: int) -> Findings:
         rows, arrive, earned, answers, summary = [], [], [], [], dict[str, float]()
@@ -111,14 +125,21 @@ class _Target(NamedTuple):
 
 
 def _found(plan: Jamming, seed: int) -> _Target:
-    """Whom to attack: a quiet day tells."""
+    """Whom to attack: a quiet day tells.
+
+    Raises:
+        BadPlugin: there is nobody.
+    """
     siege = _Siege(plan, seed, None, DEFENCES[0], 0.0)
     siege.measured()
     network = siege.engine.network
     carried = [sum(network.forwarded[at] for at in out) for out in network.out]
     router = max(range(len(carried)), key=lambda place: carried[place])
     out = sorted(network.out[router], key=lambda at: -network.forwarded[at])
-    return _Target(router, [at for at in out[: plan.channels] if network.forwarded[at]])
+    directions = [at for at in out[: plan.channels] if network.forwarded[at]]
+    if not directions:
+        raise BadPlugin("nobody passes anything on in this network, so that there is nothing to jam")
+    return _Target(router, directions)
 
 
 class _Siege:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from itertools import takewhile
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
 
@@ -12,6 +12,10 @@ from node.lab.flow.network import FlowNetwork
 from node.lab.flow.routing import ExactRouter, Router
 
 LARGE_NODES = 250
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Several = Annotated[int, msgspec.Meta(ge=2)]
+Many = Annotated[int, msgspec.Meta(ge=1)]
+AtLeastOne = msgspec.Meta(min_length=1)
 HOUR_SECONDS = 3600
 
 Cell = int | float | str

@@ -3,15 +3,16 @@
 from statistics import median
 from typing import Annotated, Any, ClassVar
 
-import msgspec
-
 from node.lab.experiments.ground import MAINNET, ground
 from node.lab.experiments.model import (
     HOUR_SECONDS,
+    AtLeastOne,
     Cell,
     Experiment,
     Figure,
     Findings,
+    Positive,
+    Several,
     Table,
     share,
     started,
@@ -51,14 +52,14 @@ class NetworkPolicy(Experiment, frozen=True, kw_only=True):
     takes_seconds: ClassVar[int] = 60
 
     graph: str = MAINNET
-    people: Annotated[int, msgspec.Meta(ge=2)] = 40
-    policies: tuple[str, ...] = (AS_IT_IS, *OPTIONS)
-    every_seconds: float = 600.0  # how often fees are thought over, and told
+    people: Several = 40
+    policies: Annotated[tuple[str, ...], AtLeastOne] = (AS_IT_IS, *OPTIONS)
+    every_seconds: Positive = 600.0  # how often fees are thought over, and told
     traffic: str = "uniform"
     amount_msat: int = 80_000_000
     spread: float = 1.0
-    per_second: float = 1.0
-    hours: float = 1.0
+    per_second: Positive = 1.0
+    hours: Positive = 1.0
 
     def run(self, seed: int) -> Findings:
         rows: list[tuple[str, float, float, float, float, float]] = []
@@ -93,7 +94,7 @@ class NetworkPolicy(Experiment, frozen=True, kw_only=True):
                 if len(out) > 1:
                     Governor(engine, place, made, chance(seed, "fees", place))
         town, random = Town(network), chance(seed, "people")
-        able = land.able(ROOM * self.amount_msat) or town.people
+        able = land.able(ROOM * self.amount_msat)
         town.people = random.sample(able, min(self.people, len(able)))
         options = {"amount_msat": self.amount_msat, "spread": self.spread, "per_second": self.per_second}
         model = plugin(TRAFFIC, self.traffic, options, TrafficModel)

@@ -46,7 +46,7 @@ class PaymentParts(Experiment, frozen=True, kw_only=True):
         try:
             return generate(self.network_seed) if self.graph == MAINNET else read_graph([Path(self.graph)])
         except BadGraphFile as wrong:
-            raise BadPlugin(str(wrong)) from None
+            raise BadPlugin(f"graph is {MAINNET} or a file: {wrong}") from None
 
 
 def _name(row: Row) -> str:

@@ -11,10 +11,13 @@ from htlc.relay import Toll
 from node.lab.experiments.ground import MAINNET, Ground, ground
 from node.lab.experiments.model import (
     HOUR_SECONDS,
+    AtLeastOne,
     Experiment,
     Figure,
     Findings,
     Line,
+    Many,
+    Positive,
     Table,
     router_for,
     share,
@@ -51,7 +54,9 @@ COLUMNS = (
     "routers_earned_sat",
 )
 
-Many = Annotated[int, msgspec.Meta(ge=1)]
+
+Room = Annotated[int, msgspec.Meta(ge=1_000_000)]
+Part = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class StreamingMarket(Experiment, frozen=True, kw_only=True):
@@ -72,15 +77,15 @@ class StreamingMarket(Experiment, frozen=True, kw_only=True):
     graph: str = MAINNET
     viewers: Many = 24
     providers: Many = 2
-    routers: tuple[Many, ...] = (1, 4)
-    tries: tuple[Many, ...] = (1, 20)  # how often a chunk is tried before it is given up
-    loads: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    chunk_msat: int = 2_500_000  # at load 1
-    chunk_seconds: float = 10.0
-    spent_share: float = 0.5  # of what is bought, providers pay so much back to people
-    room_sat: int = 12_000_000  # in channels with each provider, over all routers
+    routers: Annotated[tuple[Many, ...], AtLeastOne] = (1, 4)
+    tries: Annotated[tuple[Many, ...], AtLeastOne] = (1, 20)  # then a chunk is given up
+    loads: Annotated[tuple[Positive, ...], AtLeastOne] = (0.5, 1.0, 2.0, 4.0)
+    chunk_msat: Many = 2_500_000  # at load 1
+    chunk_seconds: Positive = 10.0
+    spent_share: Part = 0.5  # of what is bought, providers pay so much back to people
+    room_sat: Room = 12_000_000  # in channels with each provider, over all routers
     peers: Many = 6  # of each router, the largest nodes
-    hours: float = 1.0
+    hours: Positive = 1.0
 
     def run(self, seed: int) -> Findings:
         runs = [
@@ -171,7 +176,7 @@ class StreamingMarket(Experiment, frozen=True, kw_only=True):
     def _feed(self, engine: Engine, land: Ground, seed: int, load: float) -> None:
         network, random = engine.network, chance(seed, "viewers")
         end_us, chunk_msat = round(self.hours * HOUR_SECONDS * SECOND_US), round(self.chunk_msat * load)
-        able = land.able(ROOM * self.chunk_msat) or land.largest(self.viewers)
+        able = land.able(ROOM * self.chunk_msat)
         people = random.sample(able, min(self.viewers, len(able)))
         streaming = Streaming(
             amount_msat=chunk_msat,
