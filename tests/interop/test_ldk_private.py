@@ -52,11 +52,11 @@ async def test_private_channels_of_either_opener(stage: Stage, scid_alias: int) 
     assert rill.switch.ledger.fees_msat > 0
 
 
-async def test_we_are_reached_over_their_private_channel_by_its_alias(stage: Stage) -> None:
-    """LDK one – LDK two – Rill: what they named the channel is the hint in our invoice."""
+async def test_each_is_reached_over_a_private_channel_by_the_hint_of_its_invoice(stage: Stage) -> None:
+    """LDK one – LDK two – Rill: of either end nobody knows but by what it says itself."""
     one, two, rill = await stage.ldk("one"), await stage.ldk("two"), await stage.rill("ours")
     await one("connect", id=two.node_id.hex(), host=HOST, port=two.port)
-    await one("open_channel", id=two.node_id.hex(), sat=CAPACITY_SAT, push_msat=PUSH_MSAT, announced=True)
+    await one("open_channel", id=two.node_id.hex(), sat=CAPACITY_SAT, push_msat=PUSH_MSAT, announced=False)
     await stage.connect(rill, two)
     await rill.open_channel(two.node_id, CAPACITY_SAT, PUSH_MSAT, is_announced=False)
     await stage.confirm(2)
@@ -66,11 +66,18 @@ async def test_we_are_reached_over_their_private_channel_by_its_alias(stage: Sta
     assert private.graph_id is not None
     direction = int(two.node_id > rill.node_id)
     await stage.graph(rill, lambda graph: graph.policy(private.graph_id or 0, direction) is not None)
-    await one.until("list_graph", lambda graph: graph["directions"] == 2)
+    await one.until("list_channels", lambda channels: channels[0]["usable"])
     invoice = rill.bolt11(await rill.add_invoice(Msat(9_000_000), "over a private channel"))
     [[hop]] = bolt11.decode(invoice).route_hints
     assert (hop.pubkey, hop.short_channel_id) == (two.node_id, private.aliases.remote)
     assert (await one("pay", bolt11=invoice))["status"] == "sent"
+
+    await one.until("list_channels", lambda channels: channels[0]["scid_alias_in"])
+    asked = await one("invoice", msat=4_000_000, desc="the other way")
+    [[hop]] = bolt11.decode(asked["bolt11"]).route_hints
+    assert hop.pubkey == two.node_id
+    paid = await rill.pay_invoice(asked["bolt11"])
+    assert paid.route == (two.node_id, one.node_id)
     await stage.quiet(rill)
 
 
