@@ -53,8 +53,16 @@ class ElectrumPeer:
     """Commands are calls; what changes by itself is asked for until it is so."""
 
     def __init__(
-        self, program: str, directory: Path, *, server: int, rpc_port: int, port: int, **config: Any
-    ):
+        self,
+        program: str,
+        directory: Path,
+        *,
+        server: int,
+        rpc_port: int,
+        port: int,
+        seed: str = "",
+        **config: object,
+    ) -> None:
         interpreter = Path(program).read_text().splitlines()[0].removeprefix("#!")
         self.command = [interpreter, "-c", PROMPTLY, program, "--regtest", "-D", str(directory)]
         self._rpc_port, self.port = rpc_port, port
@@ -78,7 +86,13 @@ class ElectrumPeer:
             **config,
         }
         (folder / "config").write_bytes(msgspec.json.encode(settings))
-        subprocess.run([*self.command, "--offline", "create"], check=True, stdout=subprocess.DEVNULL)
+        begin = ["restore", seed] if seed else ["create"]
+        subprocess.run([*self.command, "--offline", *begin], check=True, stdout=subprocess.DEVNULL)
+
+    async def in_bitcoin(self) -> int:
+        """What it has on the chain, in satoshis."""
+        balance = await self("getbalance")
+        return round(sum(float(balance.get(kind, 0)) for kind in ("confirmed", "unconfirmed")) * 10**8)
 
     @property
     def address(self) -> str:

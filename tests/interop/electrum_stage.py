@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from node.daemon.node import Node
 from tests.interop.electrum_peer import ElectrumPeer
 from tests.interop.electrum_server import ElectrumServer
-from tests.interop.stage import FUNDS_SAT, Stage
+from tests.interop.stage import FUNDS_SAT, HOST, Stage
 
 
 class ElectrumStage(Stage):
@@ -48,3 +49,8 @@ class ElectrumStage(Stage):
         for wallet in self.wallets.values():
             await wallet.stop()
         await super().close()
+
+
+def address(rill: Node) -> str:
+    """A node of ours, as wallets connect to it."""
+    return f"{rill.node_id.hex()}@{HOST}:{rill.port}"

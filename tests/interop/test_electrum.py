@@ -7,7 +7,7 @@ from htlc.ladder import LOCAL, REMOTE, Side
 from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE
 from node.daemon.node import Node
 from tests.interop.electrum_peer import ElectrumPeer, bitcoin
-from tests.interop.electrum_stage import ElectrumStage
+from tests.interop.electrum_stage import ElectrumStage, address
 from tests.interop.stage import CAPACITY_SAT, HOST, PUSH_MSAT
 from wire.features import ANCHORS, SCID_ALIAS, STATIC_REMOTEKEY, Features
 from wire.units import Msat
@@ -15,13 +15,9 @@ from wire.units import Msat
 pytestmark = pytest.mark.slow
 
 PUSH_SAT = PUSH_MSAT // 1000
+PARTED_SAT = 700_000
 SECRET = Features.of(STATIC_REMOTEKEY, ANCHORS, SCID_ALIAS).to_bytes()
 OVER = frozenset(["CLOSED", "REDEEMED"])
-
-
-def address(rill: Node) -> str:
-    """A node of ours, as wallets connect to it."""
-    return f"{rill.node_id.hex()}@{HOST}:{rill.port}"
 
 
 async def they_open(wallet: ElectrumPeer, rill: Node, *, public: bool = False) -> None:
@@ -67,6 +63,11 @@ async def test_channels_of_either_opener_carry_payments_each_way_and_over_us_and
 
     await rill.pay_invoice(await ann.invoice(5000))
     await ann.pay(rill.bolt11(await rill.add_invoice(Msat(7_000_000), "to us")))
+    # more than one channel can carry
+    in_parts = await rill.pay_invoice(await ann.invoice(PARTED_SAT))
+    assert in_parts.parts > 1
+    await ann.pay(rill.bolt11(await rill.add_invoice(Msat(PARTED_SAT * 1000), "and back")))
+    # over us
     await ann.pay(await ben.invoice(11_000))
     await ben.pay(await ann.invoice(13_000))
     await stage.quiet(rill)

@@ -10,10 +10,11 @@ from htlc.channel import Phase
 from node.daemon.node import Node
 from node.daemon.paying import PaymentFailed
 from node.daemon.payments import Status
+from tests.bolt import bolt
 from tests.interop.electrum_peer import ElectrumPeer, ElectrumRefused, bitcoin
-from tests.interop.electrum_stage import ElectrumStage
+from tests.interop.electrum_stage import ElectrumStage, address
 from tests.interop.holding import held, hold, take
-from tests.interop.stage import CAPACITY_SAT, HOST, PATIENCE_SECONDS, PUSH_MSAT
+from tests.interop.stage import CAPACITY_SAT, FUNDS_SAT, HOST, PATIENCE_SECONDS, PUSH_MSAT
 from wire.bitcoin.tx import OutPoint
 from wire.crypto.hashes import sha256
 
@@ -79,12 +80,6 @@ class Held:
         return is_complete and rill.switch.invoices.rows[invoice].is_paid
 
 
-async def in_bitcoin(wallet: ElectrumPeer) -> int:
-    """What it has on the chain, in satoshis."""
-    balance = await wallet("getbalance")
-    return round(sum(float(balance.get(kind, 0)) for kind in ("confirmed", "unconfirmed")) * 10**8)
-
-
 async def test_held_payments_outlive_restarts_and_are_settled_on_the_chain(
     electrum_stage: ElectrumStage, nursery: trio.Nursery
 ) -> None:
@@ -100,7 +95,7 @@ async def test_held_payments_outlive_restarts_and_are_settled_on_the_chain(
     await stage.confirm(2)
     await stage.usable(rill, 2)
     before_sat = rill.balance_sat.confirmed_sat
-    theirs_before_sat = [await in_bitcoin(wallet) for wallet in wallets]
+    theirs_before_sat = [await wallet.in_bitcoin() for wallet in wallets]
     for pending in both:
         await pending.wallet.open(1)
         await pending.begin(rill, nursery)
@@ -138,4 +133,30 @@ async def test_held_payments_outlive_restarts_and_are_settled_on_the_chain(
     ours_sat = 2 * (CAPACITY_SAT - PUSH_MSAT // 1000)
     assert 0 <= ours_sat - (rill.balance_sat.confirmed_sat - before_sat) <= FEES_SAT
     for wallet, theirs_sat in zip(wallets, theirs_before_sat, strict=True):
-        assert 0 <= PUSH_MSAT // 1000 - (await in_bitcoin(wallet) - theirs_sat) <= FEES_SAT
+        assert 0 <= PUSH_MSAT // 1000 - (await wallet.in_bitcoin() - theirs_sat) <= FEES_SAT
+
+
+@bolt("reestablish.7")
+async def test_a_wallet_that_has_lost_its_channel_has_us_close_it(electrum_stage: ElectrumStage) -> None:
+    """From its seed and a channel backup, as its user has them."""
+    stage = electrum_stage
+    wallet, rill = await stage.electrum("ann"), await stage.rill("ours")
+    await rill.connect(wallet.node_id, HOST, wallet.port)
+    await rill.open_channel(wallet.node_id, CAPACITY_SAT, PUSH_MSAT, is_announced=False)
+    await stage.confirm(1)
+    await wallet.open(1)
+    funding = str(rill.channels()[0].charter.funding_outpoint)
+    backup, seed = await wallet("export_channel_backup", channel_point=funding), await wallet("getseed")
+    await rill.pay_invoice(await wallet.invoice(PAID_SAT))
+    await stage.quiet(rill)
+    before_sat = await wallet.in_bitcoin()
+
+    await stage.wallets.pop("ann").stop()
+    again = await stage.electrum("again", seed=seed)
+    await again("import_channel_backup", encrypted=backup)
+    await again("request_force_close", channel_point=funding, connection_string=address(rill))
+    await stage.channels(rill, lambda channels: channels[0].phase is Phase.FAILED)
+    await stage.confirm(1)
+    await stage.confirm(1)
+    theirs_sat = before_sat + FUNDS_SAT + PUSH_MSAT // 1000 + PAID_SAT
+    assert 0 <= theirs_sat - await again.in_bitcoin() <= FEES_SAT

@@ -4,8 +4,8 @@ They are not on PyPI, and what they need is older than what we need, so they run
 
     git clone https://github.com/rustyrussell/lnprototest && cd lnprototest
     python3 -m venv v && v/bin/pip install lnprototest pytest
-    RILL=.../rill/.venv/bin/rill PATH=~/.cache/bitcoind/bin:$PATH PYTHONPATH=.../rill/tests/interop \
-        v/bin/python -m pytest tests --runner=lnprototest_runner.Runner
+    export PATH=~/.cache/bitcoind/bin:$PATH RILL=HERE/.venv/bin/rill PYTHONPATH=HERE/tests/interop/conformance
+    v/bin/python -m pytest tests --runner=lnprototest_runner.Runner
 
 The runner is theirs for lightningd. Two things have become assumed since the tests were written, and are
 added to what they say: a channel_type, and static_remotekey among the features of init.
