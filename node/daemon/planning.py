@@ -47,7 +47,7 @@ class Planner:
             NoRoute: as for the whole amount, whatever is believed.
         """
         graph, now = private_view(self._graph, asked.hints, asked.policies), self._now()
-        _check_ends(graph, asked)
+        _check_means(graph, asked)
         is_ours = asked.source == self._payer and asked.own_msat is not None
         if is_ours and len(self._graph) > MOST_CHANNELS_BY_HAND:
             return _at_hand(graph, asked, beliefs, now) or await self._on_chart(asked, beliefs)
@@ -67,7 +67,7 @@ class Planner:
                 await trio.lowlevel.checkpoint()
             # nothing is waited for between here and the plot, so that it is of one moment
             view = private_view(self._graph, asked.hints, asked.policies)
-            _check_ends(view, asked)
+            _check_means(view, asked)
             plot, now = self._chart.plot(view, asked), self._now()
             known = beliefs.copy()
             return await trio.to_thread.run_sync(lambda: _on_plot(plot, asked, known, now))
@@ -80,13 +80,17 @@ def _chart_class() -> "type[Chart]":
     return Chart
 
 
-def _check_ends(graph: Graph, asked: Asked) -> None:
+def _check_means(graph: Graph, asked: Asked) -> None:
+    """Refuse what needs no search to be refused."""
     if asked.source == asked.target:
         raise TargetIsSource
     if asked.target not in graph.index:
         raise UnknownTarget(asked.target)
+    own = list(asked.own_msat.values()) if asked.own_msat is not None else [asked.amount_msat]
     if asked.source not in graph.index:
-        raise NoOutgoingCapacity(asked.amount_msat, 0)
+        own = []
+    if asked.amount_msat > (sum(own) if asked.most_parts > 1 else max(own, default=0)):
+        raise NoOutgoingCapacity(asked.amount_msat, max(own, default=0))
 
 
 def _at_hand(graph: Graph, asked: Asked, beliefs: Beliefs, now_seconds: float) -> tuple[Route, ...]:
