@@ -154,12 +154,17 @@ def execute(
 def logs(
     node: Annotated[str | None, typer.Argument(metavar="[NODE]", help="Without: of all.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="The last so many.")] = 100,
+    is_followed: Annotated[
+        bool, typer.Option("--follow", "-f", help="And what comes, until Ctrl-C.")
+    ] = False,
     directory: Directory = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
     """What the nodes have said."""
-    from node.cli.testnet_calls import show_logs
+    from node.cli.testnet_calls import follow_logs, show_logs
 
+    if is_followed:
+        raise typer.Exit(follow_logs(directory.expanduser(), node, lines, as_json=as_json))
     raise typer.Exit(show_logs(directory.expanduser(), node, lines, as_json=as_json))
 
 

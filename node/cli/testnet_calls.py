@@ -1,8 +1,10 @@
 """The commands of `rill testnet` that ask a network which is up, or look into its directory."""
 
+import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import trio
@@ -232,6 +234,40 @@ def execute_on(directory: Path, node: str, method: str, parameters: list[str], *
 
 def show_logs(directory: Path, node: str | None, count: int, *, as_json: bool) -> int:
     """The last lines of the network's log, of one node or of all."""
+    found = _log_of(directory, node)
+    if isinstance(found, int):
+        return found
+    log, is_meant = found
+    with log:
+        last = deque((line.rstrip("\n") for line in log if is_meant(line)), maxlen=count)
+    if as_json:
+        print_json({"lines": list(last)})
+    else:
+        for line in last:
+            typer.echo(line)
+    return 0
+
+
+def follow_logs(directory: Path, node: str | None, count: int, *, as_json: bool) -> int:
+    """The last lines and all that come, each an object of its own if as JSON; until interrupted."""
+    found = _log_of(directory, node)
+    if isinstance(found, int):
+        return found
+    log, is_meant = found
+    with log:
+        last = deque((line for line in log if is_meant(line)), maxlen=count)
+        while True:
+            while last:
+                line = last.popleft().rstrip("\n")
+                print_json({"line": line}) if as_json else typer.echo(line)
+            if fresh := log.readline():
+                last.extend([fresh] if is_meant(fresh) else [])
+            else:
+                time.sleep(LOOK_SECONDS)
+
+
+def _log_of(directory: Path, node: str | None) -> tuple[TextIO, Callable[[str], bool]] | int:
+    """An open log, and which of its lines are meant; or after a sentence on stderr the exit code."""
     place = Place(directory)
     try:
         names, setup = place.scenario().names, place.setup()
@@ -241,19 +277,12 @@ def show_logs(directory: Path, node: str | None, count: int, *, as_json: bool) -
         return say_failed(f"there is no node called {node}", USAGE)
     is_own = node is not None and setup.has_processes
     path = place.node_directory(str(node)).with_suffix(".log") if is_own else place.log_path
-    mark = "" if node is None or is_own else f" node={node}"
-    last: deque[str] = deque(maxlen=max(0, count))
+    mark = f"node={node}"
     try:
-        with path.open(encoding="utf-8", errors="replace") as log:
-            last.extend(line.rstrip("\n") for line in log if mark in line)
+        log = path.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return say_failed(f"nothing was said yet: there is no {path}")
-    if as_json:
-        print_json({"lines": list(last)})
-    else:
-        for line in last:
-            typer.echo(line)
-    return 0
+    return log, lambda line: node is None or is_own or mark in line.split()
 
 
 def export_network(directory: Path, file: Path, *, as_json: bool) -> int:

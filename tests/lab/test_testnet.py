@@ -226,6 +226,15 @@ def test_what_never_was_a_network_is_not_in_the_way(testnet: Testnet) -> None:
     assert not testnet.directory.exists()
 
 
+def test_the_log_of_a_node_is_its_own(testnet: Testnet) -> None:
+    place = Place(testnet.directory)
+    place.make(shaped("line", 28), Setup())
+    place.log_path.write_text("".join(f"{n} INFO rill: said node=node{n}\n" for n in (27, 28, 2)))
+    assert testnet("logs", "node27") == {"lines": ["27 INFO rill: said node=node27"]}
+    assert len(testnet("logs", "-n", "2")["lines"]) == 2
+    assert testnet("logs", "alice") == {"lines": []}
+
+
 def test_a_network_that_cannot_start_says_why(testnet: Testnet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "BITCOIND", "/nowhere/bitcoind")
     assert "there is no bitcoind at /nowhere/bitcoind" in testnet.refusal("up", "--chain=bitcoind")

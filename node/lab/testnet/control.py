@@ -48,6 +48,8 @@ class Control:
         """Pay a new invoice of one node from another."""
         if payer == payee:
             raise CommandFailed(UNKNOWN_NODE, f"{payer} cannot pay itself")
+        if not amount_msat:
+            raise CommandFailed(BAD_COUNT, "there is nothing to pay")
         sender, receiver = self._member(payer), self._member(payee)
         label = f"testnet {secrets.token_hex(8)}"
         began = trio.current_time()
