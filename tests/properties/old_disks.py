@@ -9,13 +9,19 @@ have in the end what was its own when the disk was lost, less the fees of what b
 import shutil
 from pathlib import Path
 from random import Random
+from typing import cast
 
+from htlc import steps
 from htlc.channel import Channel, Phase
 from htlc.opening import ANCHORS_TYPE, STATIC_REMOTEKEY_TYPE, House, Wish
+from node.daemon.node import Node
+from node.daemon.turn import Turn
+from tests.node.line import sent_by
 from tests.node.lockstep import Line, Link
 from tests.node.plain_node import PlainNode
 from tests.properties.books import Books
 from wire.bitcoin.block import CHAIN_HASH
+from wire.messages.base import Error
 from wire.units import Msat, Sat
 
 DELAY_BLOCKS = 12
@@ -64,6 +70,20 @@ class Story:
             self.random.shuffle(ends)
             self.pay(*ends)
 
+    def change_fees(self) -> None:
+        """One commitment more for everybody, which is the least that a node can be behind."""
+        for link in self.links:
+            opener, other = link.nodes
+
+            def act(turn: Turn, channel_id: bytes = opener.channel_with(other).id) -> None:
+                channel = turn.channel(channel_id)
+                assert channel is not None, "it is open"
+                turn.take(steps.change_fee(channel, 2 * channel.feerate_per_kw))
+                turn.saved[channel_id] = None
+
+            opener.ask(act)
+        self.line.settle()
+
     def keep(self) -> Path:
         """A copy of the victim's disk as it is."""
         self.victim.die()
@@ -103,14 +123,20 @@ class Story:
         self.open()
         self.pay_around(least=0)
         old = self.keep()
-        self.pay_around(least=self.random.choice((1, 1, 2, 5)))
+        if self.random.random() < 0.3:
+            self.change_fees()
+        else:
+            self.pay_around(least=self.random.choice((1, 1, 2, 5)))
         own_msat = Books._owns_msat(self.victim)
         self.set_back(old)
         # it may wait for them for a while, and blocks do not change its mind
         self.line.mine(self.random.choice((0, 1, 10)))
+        said = sent_by(cast(Node, self.victim))
         for link in self.random.sample(self.links, len(self.links)):
             link.join()
             self.line.settle()
+        asked = {message.channel_id for _, message in said if isinstance(message, Error)}
+        assert asked == self.victim.switch.channels.keys(), "it has not asked its peers to close"
         behind = [channel.phase for channel in self.channels()]
         assert behind == [Phase.BEHIND] * len(self.links), f"{self.victim.name} has not noticed: {behind}"
         for _ in range(DRAIN_BLOCKS):
