@@ -124,7 +124,7 @@ class OfferDesk:
         check_offer_time(request, self._switch.now())
         check_request(request, self._switch.house.chain_hash)
         amount_msat = request.invreq_amount or expected_amount(request)
-        label = f"{row.offer_id.hex()}-{request_id_of(request).hex()}"
+        label = f"{row.offer_id.hex()[:8]}-{request_id_of(request).hex()[:32]}"
         known = self._known(label)
         if known is not None:
             # who asks twice has not heard the first answer
