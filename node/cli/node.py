@@ -15,8 +15,9 @@ PURPOSE = """One Lightning node, on a bitcoind or on the chain of `rill chain`.
 It is driven over the socket DIR/NETWORK/lightning-rpc, as Core Lightning is, and its options are \
 called as there. SIGTERM, SIGINT or the command `stop` end it."""
 USAGE, INTERRUPTED = 2, 130
-PUT_OFF = ("ssl", "shutil", "tempfile", "locale", "idna")
-"""What trio imports for encrypted streams, other programs and names beyond ASCII: a megabyte and a half."""
+PUT_OFF = ("ssl", "shutil", "tempfile", "locale", "idna", "msgspec.inspect", "tokenize", "traceback")
+"""What trio, msgspec and the standard library import for encrypted streams, other programs, names beyond
+ASCII, schemas and the text of tracebacks: two megabytes."""
 _NAME_COLUMNS, _MOST_COLUMNS = 38, 110
 
 

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from htlc import closing, simple_close
+from htlc import closing
 from htlc.channel import Channel, Phase
 from htlc.errors import ChannelError, NotUsable, UnexpectedMessage
 from htlc.market import LOWEST_FEERATE_PER_KW
+from node.daemon.later import Later
 from node.daemon.peer import Peer
 from wire.codec import Message
 from wire.features import SHUTDOWN_ANYSEGWIT, SIMPLE_CLOSE
 from wire.messages.channel import ClosingComplete, ClosingSig, ClosingSigned, Shutdown
 
 if TYPE_CHECKING:
+    from htlc import simple_close
     from node.daemon.switch import Switch
     from node.daemon.turn import Turn
+else:
+    simple_close = Later("htlc.simple_close")
 
 FIRST_FEERATE_PER_KW = 1000
 _OPEN = (Phase.AWAITING_FUNDING, Phase.NORMAL, Phase.SHUTTING_DOWN)

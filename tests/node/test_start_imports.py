@@ -30,8 +30,9 @@ OF_NO_USE = (
     "node.stream.messages",
     # wallets of others, guards, ends on the chain
     "embit.bip32", "embit.ec", "embit.psbt", "nacl", "node.daemon.tower_client", "node.daemon.watchtower",
-    "htlc.resolution", "htlc.justice", "htlc.watchtower",
-    # encryption of streams, other programs, languages
+    "htlc.resolution", "htlc.justice", "htlc.watchtower", "htlc.simple_close",
+    # encryption of streams, other programs, languages, schemas, accidents
+    "msgspec.inspect", "tokenize", "traceback",
     "ssl", "_ssl", "shutil", "bz2", "lzma", "tempfile", "locale", "idna", "encodings.idna", "stringprep",
     # answers to mistakes
     "difflib",
