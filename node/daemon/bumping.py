@@ -53,19 +53,32 @@ def replace(wallet: Wallet, txid: bytes, feerate_per_kw: int) -> FundedTransacti
     if _spent_outputs(wallet, before):
         raise CannotBump(txid, "another transaction spends its change already")
     outputs = [output for output in before.outputs if not wallet.is_change(output.script)]
+    remainder = wallet.remainders.get(txid)
     wallet.forget(txid)
     try:
-        after = _funded(wallet, before, outputs, feerate_per_kw)
+        if remainder is None:
+            after = _funded(wallet, before, outputs, feerate_per_kw)
+        else:
+            after = _with_less_left(wallet, before, remainder, feerate_per_kw)
         least_sat = fee_sat + -(-after.transaction.weight * RELAY_PER_KW // 1000)
         if after.fee_sat < least_sat or feerate_per_kw * before.weight <= fee_sat * 1000:
             wallet.release(after)
             least_per_kw = -(-least_sat * 1000 // after.transaction.weight) + 1
             raise CannotBump(txid, f"that takes at least {least_per_kw}perkw")
     except (CannotBump, InsufficientFunds):
-        wallet.add(before)
+        wallet.add(before, remainder)
         raise
-    wallet.add(after.transaction)
+    wallet.add(after.transaction, after.remainder)
     return after
+
+
+def _with_less_left(
+    wallet: Wallet, before: Transaction, remainder: int, feerate_per_kw: int
+) -> FundedTransaction:
+    """From the same coins, with the fee taken from the output that was to take what is left."""
+    others = [output for index, output in enumerate(before.outputs) if index != remainder]
+    coins = tuple([txin.outpoint for txin in before.inputs])
+    return wallet.fund_all(before.outputs[remainder].script, feerate_per_kw, Means(coins), others)
 
 
 def pull(wallet: Wallet, txid: bytes, feerate_per_kw: int) -> FundedTransaction:

@@ -65,10 +65,10 @@ class Outlays:
             await self._node.switch.ask(lambda turn: self._drop(turn, transaction))
             raise CommandFailed(UNSPECIFIED, f"Error broadcasting transaction: {rejected.reason}") from None
 
-    def keep(self, turn: Turn, transaction: Transaction) -> None:
+    def keep(self, turn: Turn, transaction: Transaction, remainder: int | None = None) -> None:
         """From now on it is spent."""
         wallet, store = self._node.wallet, self._node.store
-        wallet.add(transaction)
+        wallet.add(transaction, remainder)
         turn.write(lambda: store.put_broadcast(transaction))
         self.save(turn)
 

@@ -40,7 +40,7 @@ class TxprepareCommands:
 
         def act(turn: Turn) -> FundedTransaction:
             funded = fund(turn)
-            self._outlays.keep(turn, funded.transaction)
+            self._outlays.keep(turn, funded.transaction, funded.remainder)
             return funded
 
         sent = await self._outlays.make(act)
@@ -60,9 +60,10 @@ class TxprepareCommands:
 
     async def txsend(self, txid: Hash) -> dict[str, Any]:
         """Publish a transaction that was prepared."""
-        transaction = self._taken(txid).transaction
+        funded = self._taken(txid)
+        transaction = funded.transaction
         spent = self._node.wallet.spent_by(transaction)
-        await self._node.switch.ask(lambda turn: self._outlays.keep(turn, transaction))
+        await self._node.switch.ask(lambda turn: self._outlays.keep(turn, transaction, funded.remainder))
         await self._outlays.publish(transaction)
         return {
             "tx": transaction.serialize().hex(),

@@ -84,7 +84,7 @@ class WalletCommands:
                 funded = self._node.wallet.fund_all(script, rate, means)
             else:
                 funded = self._node.wallet.fund((TxOut(satoshi, script),), rate, means=means)
-            self._outlays.keep(turn, funded.transaction)
+            self._outlays.keep(turn, funded.transaction, funded.remainder)
             return funded
 
         return await self._outlays.make(act)

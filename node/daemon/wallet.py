@@ -33,6 +33,7 @@ SCHEMA = f"""{RESERVATIONS_SCHEMA}
 create table if not exists wallet_transactions(txid blob primary key, height integer, raw blob not null)
     without rowid;
 create table if not exists wallet_positions(txid blob primary key, position integer not null) without rowid;
+create table if not exists wallet_remainders(txid blob primary key, position integer not null) without rowid;
 create table if not exists wallet_numbers(name text primary key, value integer not null) without rowid;
 """
 
@@ -103,6 +104,7 @@ class FundedTransaction(msgspec.Struct, frozen=True):
     transaction: Transaction
     fee_sat: Sat
     reserved: tuple[OutPoint, ...]
+    remainder: int | None = None  # the output that takes whatever the fee leaves, if one does
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -125,6 +127,8 @@ class Wallet:
         self._reserved: set[OutPoint] = set()
         self.reservations = Reservations()
         self._unsaved: set[bytes] = set()
+        self.remainders: dict[bytes, int] = {}
+        """By transaction: the output that takes whatever the fee leaves."""
 
     # --- receiving
 
@@ -156,7 +160,7 @@ class Wallet:
             else:
                 self._remember(known.transaction, None)
 
-    def add(self, transaction: Transaction) -> None:
+    def add(self, transaction: Transaction, remainder: int | None = None) -> None:
         """The node broadcasts this: its inputs are gone, and what it pays us is on the way.
 
         It takes the place of an earlier one that it conflicts with, unless a block has that.
@@ -167,6 +171,8 @@ class Wallet:
         if all(rival.height is None for rival in rivals):
             self._drop_conflicts(transaction)
             self._remember(transaction, None)
+            if remainder is not None:
+                self.remainders[transaction.txid] = remainder
 
     def forget(self, txid: bytes) -> None:
         """An unconfirmed transaction will never confirm, and so neither will what spends it."""
@@ -174,6 +180,7 @@ class Wallet:
         if known is None:
             return
         self._unsaved.add(txid)
+        self.remainders.pop(txid, None)
         for outpoint in _spends(known.transaction):
             self._claims.pop(outpoint, None)
         for outpoint in _outpoints(known.transaction):
@@ -335,7 +342,8 @@ class Wallet:
         fee_sat = Target(0, weight, feerate_per_kw, needs_change=False).fee_sat(weight)
         if total_sat - fee_sat < MIN_OUTPUT_SAT:
             raise InsufficientFunds(fee_sat + MIN_OUTPUT_SAT, total_sat)
-        return self._reserve((), coins, (*others, TxOut(Sat(total_sat - fee_sat), script)))
+        funded = self._reserve((), coins, (*others, TxOut(Sat(total_sat - fee_sat), script)))
+        return msgspec.structs.replace(funded, remainder=len(others))
 
     def all_coins(self, means: Means = ANY_COINS) -> list[WalletCoin]:
         """Every coin that `means` let be spent: without any, every confirmed one."""
@@ -455,6 +463,9 @@ class Wallet:
             db.execute("insert or replace into wallet_transactions values(?, ?, ?)", row)
             if known.position is not None:
                 db.execute("insert or replace into wallet_positions values(?, ?)", (txid, known.position))
+            if txid in self.remainders:
+                place = (txid, self.remainders[txid])
+                db.execute("insert or replace into wallet_remainders values(?, ?)", place)
         self._unsaved.clear()
         self.reservations.save(db)
         numbers = [("height", self.height), *zip(_BRANCH_NAMES, self._keys.next_index, strict=True)]
@@ -471,6 +482,11 @@ class Wallet:
         for height, raw, position in db.execute(rows):
             self._remember(parse_transaction(raw), height, position)
         self._unsaved.clear()
+        self.remainders = {
+            txid: position
+            for txid, position in db.execute("select txid, position from wallet_remainders")
+            if txid in self._known
+        }
 
 
 def _is_coinbase(transaction: Transaction) -> bool:

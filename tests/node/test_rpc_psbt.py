@@ -107,12 +107,11 @@ async def test_several_addresses_are_paid_at_once(backend: Backend, tmp_path: Pa
         await alice.fund(100_000, 200_000, 20_000)
         coins = (await alice.call("listfunds"))["outputs"]
         utxos = [f"{coin['txid']}:{coin['output']}" for coin in coins if coin["amount_msat"] > 20_000_000]
-        wish = {"outputs": [{ADDRESS: 50_000}, {OTHER: "all"}], "feerate": "slow", "utxos": utxos}
+        wish = {"outputs": [{ADDRESS: 50_000}, {OTHER: 249_000}], "feerate": "slow", "utxos": utxos}
         sent = check("multiwithdraw", await alice.call("multiwithdraw", **wish))
         assert txid_of_hex(sent["txid"]) in await backend.waiting()
         shares = paid(sent["tx"])
-        assert shares[SCRIPT] == 50_000
-        assert 245_000 < shares[script_of(OTHER, "regtest")] < 250_000
+        assert shares == {SCRIPT: 50_000, script_of(OTHER, "regtest"): 249_000}
         # and faster, by one in its place with another coin for the fee
         raised = await alice.call("bumpfee", txid=sent["txid"], feerate="40000perkb")
         assert raised["method"] == "replacement"
@@ -121,6 +120,28 @@ async def test_several_addresses_are_paid_at_once(backend: Backend, tmp_path: Pa
         left_sat = await alice.free_sat()
         assert {*paid(raised["tx"]).values()} == {*shares.values(), *left_sat}
         assert sum(paid(raised["tx"]).values()) == 320_000 - raised["fee_msat"] // 1000
+
+
+@pytest.mark.slow
+async def test_all_of_it_is_paid_out_faster_with_less(backend: Backend, tmp_path: Path) -> None:
+    """There is no other coin for the fee: what takes the rest takes less, after a restart too."""
+    async with holder(backend, tmp_path) as alice:
+        await alice.fund(100_000, 200_000)
+        outputs = [{ADDRESS: 50_000}, {OTHER: "all"}]
+        sent = await alice.call("multiwithdraw", outputs=outputs, feerate="minimum")
+    async with holder(backend, tmp_path) as alice:
+        for rate in (2000, 5000):
+            sent = await alice.call("bumpfee", txid=sent["txid"], feerate=f"{rate}perkw")
+            assert await backend.waiting() == {txid_of_hex(sent["txid"])}
+            shares = paid(sent["tx"])
+            assert shares[SCRIPT] == 50_000
+            assert shares[script_of(OTHER, "regtest")] == 250_000 - sent["fee_msat"] // 1000
+            weight = parse_transaction(bytes.fromhex(sent["tx"])).weight
+            assert sent["fee_msat"] // weight in range(rate, rate + 20)
+        assert await alice.client.code("bumpfee", [sent["txid"], "400000perkw"]) == 301
+        assert await backend.waiting() == {txid_of_hex(sent["txid"])}
+        await alice.mine()
+        assert await alice.free_sat() == []
 
 
 @pytest.mark.slow
