@@ -180,6 +180,10 @@ class Engine:
         if payment.attempts >= self.pace.most_attempts or payment.why_last:
             self._end(payment, is_paid=False, why=payment.why_last or "too many attempts")
             return
+        if not payment.attempts and not self.network.is_online[wish.payee]:
+            # who is away makes no invoice
+            self._end(payment, is_paid=False, why="no route")
+            return
         path = self.router.path(wish.payer, wish.payee, wish.amount_msat, payment.avoided)
         if path is None:
             self._end(payment, is_paid=False, why="no route")

@@ -54,7 +54,7 @@ class Governor:
 
 
 class _Rivals(Sequence[Toll]):
-    """What others ask for passing on to the same peer, where it can be had.
+    """What others ask for passing on to the same peer, over channels that are open.
 
     Looked up only if a policy cares: a large node's peers have thousands of channels.
     """
@@ -66,7 +66,7 @@ class _Rivals(Sequence[Toll]):
         network, own = self._network, self._network.source[self._direction]
         for back in network.out[network.target[self._direction]]:
             at = back ^ 1
-            if network.has_policy[at] and network.source[at] != own and network.is_usable(at):
+            if network.has_policy[at] and network.source[at] != own and not network.is_closed[at >> 1]:
                 yield network.tolls[at]
 
     def __len__(self) -> int:

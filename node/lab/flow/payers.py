@@ -40,6 +40,10 @@ class PayersRouter(ExactRouter):
         route = self._way(asked, self._beliefs[payer]) or self._way(asked, Beliefs())
         return None if route is None else self._path_of(payer, route)
 
+    def _is_switched_off(self, direction: int) -> bool:
+        # that somebody is away nobody tells: payers find it out
+        return self._network.is_closed[direction >> 1]
+
     def _way(self, asked: Asked, beliefs: Beliefs) -> Route | None:
         try:
             return one_way(self._graph, asked, beliefs, self._now())[0]

@@ -54,9 +54,13 @@ class ExactRouter:
             htlc_maximum_msat=Msat(min(toll.htlc_maximum_msat or capacity_msat, capacity_msat)),
             fee_base_msat=toll.fee_base_msat,
             fee_proportional_millionths=toll.fee_proportional_millionths,
-            is_disabled=not network.is_usable(direction),
+            is_disabled=self._is_switched_off(direction),
         )
         self._graph.apply_policy(*self._told(direction), policy)
+
+    def _is_switched_off(self, direction: int) -> bool:
+        """Whether gossip says that it carries nothing."""
+        return not self._network.is_usable(direction)
 
     def path(self, payer: int, payee: int, amount_msat: int, avoided: Collection[int]) -> list[int] | None:
         try:

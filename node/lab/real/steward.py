@@ -68,17 +68,13 @@ class Steward:
         )
 
     def _rivals(self, node: Node, channel: Channel) -> Iterator[Toll]:
-        """What others ask for passing on to the same peer, where it can be had, as gossip tells it."""
+        """What others ask for passing on to the same peer, over channels that are open, as gossip has it."""
         graph, peer = node.graph, channel.charter.peer_id
         for rival in sorted(graph.channels_of(peer), key=lambda each: self._order[each.short_channel_id]):
             other = rival.other_end(peer)
-            theirs, back = (
-                graph.policy(rival.short_channel_id, rival.direction_from(end)) for end in (other, peer)
-            )
-            # of a node that is away only the other end of its channels says so
-            is_there = not any(policy is None or policy.is_disabled for policy in (theirs, back))
-            if other != node.node_id and theirs is not None and is_there:
-                yield _toll(theirs, msat(rival.capacity_sat))
+            policy = graph.policy(rival.short_channel_id, rival.direction_from(other))
+            if other != node.node_id and policy is not None and not policy.is_disabled:
+                yield _toll(policy, msat(rival.capacity_sat))
 
 
 def _toll(policy: Policy, capacity_msat: Msat) -> Toll:
