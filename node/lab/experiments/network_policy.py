@@ -59,7 +59,7 @@ class NetworkPolicy(Experiment, frozen=True, kw_only=True):
     amount_msat: int = 80_000_000
     spread: float = 1.0
     per_second: Positive = 1.0
-    hours: Positive = 1.0
+    hours: Positive = 0.75
 
     def run(self, seed: int) -> Findings:
         rows: list[tuple[str, float, float, float, float, float]] = []

@@ -11,8 +11,9 @@ exactly afterwards, by the engine, from the payee back. Prices are `gossip.route
 little for time locks and for length.
 """
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import TypeAlias
@@ -27,31 +28,37 @@ from node.lab.flow.network import FlowNetwork
 Ints: TypeAlias = NDArray[np.int64]
 
 FAR = 1 << 60
-MOST_TREES = 600
+MOST_TREES = 250
 PATIENCE = 3000
 MOST_TRIES = 8
 _BILLION = 1_000_000_000
 
+_Packed: TypeAlias = "array[int]"
 # of the edge that led here: the edge, and the link before it
 _Link: TypeAlias = "tuple[int, _Link | None] | None"
 # what all of a way costs, a number, what it costs so far, a node's edges with the cost ahead, which, the way
-_Look: TypeAlias = tuple[int, int, int, list[int], list[int], int, _Link]
+_Look: TypeAlias = "tuple[int, int, int, _Packed, _Packed, int, _Link]"
 
 
 class Tree:
     """The least cost to one payee from everywhere, and every node's next edge on the way."""
 
-    def __init__(self, router: "TreeRouter", payee: int, weights: Ints, weight_list: list[int]) -> None:
-        self._router, self._weights, self.weights = router, weights, weight_list
+    def __init__(
+        self, router: "TreeRouter", payee: int, shared: tuple[Ints, list[int]], without: Sequence[int] = ()
+    ) -> None:
+        # the weights are one column for all trees of an amount: what this one is without is set apart
+        self._router, (self._weights, self.weights), self._without = router, shared, without
+        weights = self._weights.copy() if without else self._weights
+        weights[list(without)] = FAR
         self.costs = _costs_to(router, payee, weights)
         onward = weights + self.costs[router.targets]
         best = np.flatnonzero((onward == self.costs[router.sources]) & (onward < FAR))
         self.following = np.full(len(self.costs), -1, np.int32)
         # written backwards, so that of equals the first remains
         self.following[router.sources[best[::-1]]] = best[::-1]
-        self._sorted: dict[tuple[int, bool], tuple[list[int], list[int]]] = {}
+        self._sorted: dict[tuple[int, bool], tuple[_Packed, _Packed]] = {}
 
-    def onward(self, place: int, *, is_own: bool) -> tuple[list[int], list[int]]:
+    def onward(self, place: int, *, is_own: bool) -> tuple[_Packed, _Packed]:
         """A node's edges with what the way to the payee costs over each, the cheapest first.
 
         Nobody pays a fee for what leaves over a channel of one's own.
@@ -59,12 +66,14 @@ class Tree:
         key = place, is_own
         if key not in self._sorted:
             low, high = self._router.first[place], self._router.first[place + 1]
-            weights = self._weights[low:high]
+            weights = self._weights[low:high].copy()
+            weights[[edge - low for edge in self._without if low <= edge < high]] = FAR
             paid = np.where(weights >= FAR, FAR, 0 if is_own else weights)
             ahead = self.costs[self._router.targets[low:high]] + paid
             order = np.argsort(ahead, kind="stable")
             order = order[ahead[order] < FAR]
-            self._sorted[key] = ahead[order].tolist(), (order + low).tolist()
+            # arrays, not lists: a search may look at every node, and an int of its own has 32 octets
+            self._sorted[key] = _packed(ahead[order]), _packed(order + low)
         return self._sorted[key]
 
 
@@ -132,11 +141,8 @@ class TreeRouter:
         if tree is None:
             if len(self._trees) >= MOST_TREES:
                 self._trees.popitem(last=False)
-            weights, listed = self._weights_at(least_msat)
-            if without:
-                weights = weights.copy()
-                weights[[self._edges[at] for at in without]] = FAR
-            tree = self._trees[key] = Tree(self, payee, weights, listed)
+            gone = [self._edges[at] for at in without]
+            tree = self._trees[key] = Tree(self, payee, self._weights_at(least_msat), gone)
         else:
             self._trees.move_to_end(key)
         return tree
@@ -187,7 +193,7 @@ class TreeRouter:
 
         numbers, heap = count(), list[_Look]()
 
-        def look(cost: int, ahead: list[int], edges: list[int], at: int, link: _Link) -> None:
+        def look(cost: int, ahead: _Packed, edges: _Packed, at: int, link: _Link) -> None:
             """Put the next open edge of a node on the heap, by what all of the way over it costs."""
             for place in range(at, len(edges)):
                 edge = edges[place]
@@ -229,6 +235,10 @@ def _costs_to(router: TreeRouter, payee: int, weights: Ints) -> Ints:
         if np.array_equal(better, costs[router.heads]):
             return costs
         costs[router.heads] = better
+
+
+def _packed(values: Ints) -> _Packed:
+    return array("q", values.astype(np.int64, copy=False).tobytes())
 
 
 def _unrolled(link: _Link) -> list[int]:
