@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import trio
 
+from node.daemon import planning
 from tests.bolt import bolt
 from tests.node.line import CAPACITY_SAT, Network, network, until
 from tests.node.payments import settle
@@ -27,7 +29,14 @@ async def with_many_ways_in(net: Network) -> tuple[Client, Client]:
 
 
 @bolt("b12-offers.5", "blinded-paths.5")
-async def test_what_no_path_carries_alone_is_paid_over_several(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_large", [False, True], ids=["by hand", "on a chart"])
+async def test_what_no_path_carries_alone_is_paid_over_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    if is_large:
+        # as in a network of mainnet's size
+        monkeypatch.setattr(planning, "MOST_CHANNELS_BY_HAND", 0)
+        monkeypatch.setattr(planning, "_PATIENCE", 0)
     async with network(tmp_path) as net:
         alice, carol = await with_many_ways_in(net)
         offer = await offer_of(carol, MUCH_MSAT)
