@@ -165,6 +165,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("max-concurrent-htlcs", NUMBER, "How many HTLCs a peer may offer, up to 483.", "N"),
         Option("htlc-minimum-msat", AMOUNT, "The least that an HTLC may carry. Without: 1.", "MSAT"),
         Option("htlc-maximum-msat", AMOUNT, "The most that we pass on in one. Without: all.", "MSAT"),
+        Option("min-emergency-msat", AMOUNT, "Left of `all` for anchors. Without: 25000sat.", "MSAT"),
         Option("min-capacity-sat", SATOSHIS, "The smallest channel to accept. Without: 10000.", "N"),
         Option("zeroconf-peer", NODE_ID, "Use its channels before a block confirms them.", "ID", True),
         Option("payment-fronting-node", NODE_ID, "Offers lead over it, and do not name us.", "ID", True),

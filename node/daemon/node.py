@@ -124,6 +124,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     final_delta_blocks: int = DEFAULT_FINAL_DELTA_BLOCKS
     cleaning_ages_seconds: dict[str, int] = {}  # by kind, what is forgotten so long after its end
     cleaning_cycle_seconds: int = USUAL_CYCLE_SECONDS
+    emergency_sat: Sat = Sat(25_000)  # what `all` leaves in the wallet, to hurry channels with anchors
     proxy: Proxy | None = None
     fronting_nodes: tuple[Point, ...] = ()  # the peers that lead to us in offers, so that they do not name us
     may_call_for_invoices: bool = True

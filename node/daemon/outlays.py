@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+from htlc.channel import Phase
+from htlc.transactions import ChannelFormat
 from node.chain.interface import Rejected
 from node.daemon.bumping import CannotBump
 from node.daemon.node import Node
 from node.daemon.psbt import signed_psbt
 from node.daemon.rpc_parameters import INVALID_PARAMETERS, CommandFailed
 from node.daemon.turn import Turn
-from node.daemon.wallet import FundedTransaction, InsufficientFunds
+from node.daemon.wallet import MIN_OUTPUT_SAT, FundedTransaction, InsufficientFunds, Means
 from wire.bitcoin.address import InvalidAddress, script_of
-from wire.bitcoin.tx import Transaction, txid_hex
+from wire.bitcoin.tx import Transaction, TxOut, txid_hex
 from wire.units import msat
 
 UNSPECIFIED = -1
@@ -71,6 +73,23 @@ class Outlays:
         wallet.add(transaction, remainder)
         turn.write(lambda: store.put_broadcast(transaction))
         self.save(turn)
+
+    def kept_back(self, means: Means) -> list[TxOut]:
+        """What paying out `all` leaves in the wallet: a channel with anchors may have to close in a hurry.
+
+        Nothing, if the coins that these means leave alone are enough for that.
+        """
+        wallet, emergency_sat = self._node.wallet, self._node.config.emergency_sat
+        is_needed = any(
+            channel.charter.format is ChannelFormat.ANCHORS and channel.phase is not Phase.CLOSED
+            for channel in self._node.channels()
+        )
+        used = {coin.outpoint for coin in wallet.all_coins(means)}
+        others = [coin for coin in wallet.coins() if coin.outpoint not in used and not coin.is_reserved]
+        is_there = sum(coin.value_sat for coin in others) >= emergency_sat
+        if is_there or not is_needed or emergency_sat < MIN_OUTPUT_SAT:
+            return []
+        return [TxOut(emergency_sat, wallet.new_change_script())]
 
     def save(self, turn: Turn) -> None:
         """Let what the wallet knows be durable with the turn."""

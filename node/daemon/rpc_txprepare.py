@@ -93,7 +93,7 @@ class TxprepareCommands:
         def act(_: Turn) -> FundedTransaction:
             wallet = self._node.wallet
             if rest is not None:
-                return wallet.fund_all(rest, rate, means, others)
+                return wallet.fund_all(rest, rate, means, [*others, *self._outlays.kept_back(means)])
             return wallet.fund(others, rate, means=means)
 
         return act

@@ -72,7 +72,7 @@ class WalletCommands:
         minconf: Integer = 1,
         utxos: Array | None = None,
     ) -> dict[str, Any]:
-        """Pay an address on the chain, some satoshis or all."""
+        """Pay an address on the chain, some satoshis or all but what channels with anchors may need."""
         script = script_at("destination", destination, self._network)
         rate = await feerate.per_kw(self._node.chain)
         means = means_of(minconf, utxos)
@@ -81,7 +81,8 @@ class WalletCommands:
 
         def act(turn: Turn) -> FundedTransaction:
             if satoshi is None:
-                funded = self._node.wallet.fund_all(script, rate, means)
+                kept = self._outlays.kept_back(means)
+                funded = self._node.wallet.fund_all(script, rate, means, kept)
             else:
                 funded = self._node.wallet.fund((TxOut(satoshi, script),), rate, means=means)
             self._outlays.keep(turn, funded.transaction, funded.remainder)

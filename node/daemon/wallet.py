@@ -77,7 +77,7 @@ class WalletCoin(msgspec.Struct, frozen=True, gc=False):
     script: bytes
     height: int | None
     is_reserved: bool
-    reserved_until: int = 0  # the height at which our user's own reservation ends
+    reserved_until: int = 0  # the height at which it may be free again
 
 
 class ForeignInput(msgspec.Struct, frozen=True, gc=False):
@@ -252,8 +252,10 @@ class Wallet:
             if outpoint not in self._claims:
                 height = self._known[outpoint.txid].height
                 until = self.reservations.until(outpoint, self.height)
-                is_reserved = bool(until) or outpoint in self._reserved
-                yield WalletCoin(outpoint, output.value_sat, output.script, height, is_reserved, until)
+                if outpoint in self._reserved:
+                    # until it is spent or given up, and nobody knows when that is
+                    until = max(until, self.height + 1)
+                yield WalletCoin(outpoint, output.value_sat, output.script, height, bool(until), until)
 
     def balance_sat(self) -> Balance:
         """What is ours, reserved coins included."""

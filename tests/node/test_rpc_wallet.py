@@ -79,6 +79,29 @@ async def test_everything_is_withdrawn_or_the_coins_that_are_named(tmp_path: Pat
         assert (await alice.call("listfunds"))["outputs"] == []
 
 
+@pytest.mark.parametrize("emergency_sat", [25_000, 0])
+async def test_all_leaves_what_a_channel_with_anchors_may_need(tmp_path: Path, emergency_sat: int) -> None:
+    async with network(tmp_path, "bob") as net:
+        await net.start("alice", emergency_sat=Sat(emergency_sat))
+        alice = Client(net["alice"])
+        await net.fund([("alice", 1_100_000)])
+        await net.join([("alice", "bob")])
+        await fund(net, alice, 100_000, 200_000)
+        coins = (await alice.call("listfunds"))["outputs"]
+        # of coins that are named, all is paid out if the others are enough
+        [named] = [coin for coin in coins if coin["amount_msat"] == 200_000_000]
+        utxos = [f"{named['txid']}:{named['output']}"]
+        first = await alice.call("withdraw", destination=ADDRESS, satoshi="all", utxos=utxos)
+        assert len(parse_transaction(bytes.fromhex(first["tx"])).outputs) == 1
+        await net.mine(1)
+        second = await alice.call("withdraw", destination=ADDRESS, satoshi="all")
+        raised = await alice.call("bumpfee", txid=second["txid"], feerate="5000perkw")
+        await net.mine(1)
+        left = [coin["amount_msat"] // 1000 for coin in (await alice.call("listfunds"))["outputs"]]
+        assert left == ([emergency_sat] if emergency_sat else [])
+        assert raised["fee_msat"] > second["fee_msat"]
+
+
 @pytest.mark.parametrize(
     ("params", "code"),
     [
