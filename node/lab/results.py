@@ -131,11 +131,16 @@ def _lines(axes: Any, figure: Figure) -> None:
         axes.plot(line.x, line.y, label=line.label, marker=marker, markersize=3.5, **look)
     if figure.is_log_x:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_major_formatter(_plain)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:.4g}")
+    axes.yaxis.set_major_formatter(_plain)
     if len(figure.lines) > 1:
         axes.legend(frameon=False)
+
+
+def _plain(value: float, _: object) -> str:
+    """A number on an axis, never as a power of ten."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _bars(axes: Any, figure: Figure) -> None:
