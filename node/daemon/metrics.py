@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from htlc.ladder import LOCAL, REMOTE
+from node.daemon.history import state_of
 from node.daemon.node import Node
 from node.daemon.payments import Status
-from node.daemon.rpc_views import is_over, state_of
+from node.daemon.rpc_views import is_over
 from node.daemon.version import VERSION
 
 _LABELS_IN_QUOTES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -49,7 +50,7 @@ def _of_money(node: Node) -> Iterable[tuple[str, str, str, Rows]]:
 
 def _of_channels(node: Node) -> Iterable[tuple[str, str, str, Rows]]:
     channels = [channel for channel in node.channels() if not is_over(node, channel)]
-    states = Counter(state_of(node, channel) for channel in channels)
+    states = Counter(state_of(node.switch, channel) for channel in channels)
     sides = {"local": LOCAL, "remote": REMOTE}
     usable = [channel for channel in channels if channel.is_usable]
     return (

@@ -178,11 +178,7 @@ class OfferDesk:
         offer_paths = row.offer.offer_paths
         over = None
         if offer_paths is not None:
-            over = (
-                [path.first_node_id for path in offer_paths]
-                if row.is_fronted
-                else fronts(self._switch, self._graph)
-            )
+            over = [path.first_node_id for path in offer_paths] if row.is_fronted else fronts(self._switch)
         return self.paths(invoice_row, over)
 
     def paths(self, invoice_row: InvoiceRow, over: list[Point] | None) -> list[tuple[BlindedPath, PayInfo]]:

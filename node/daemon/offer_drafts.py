@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gossip.graph import Graph
 from node.daemon.offer_paths import MOST_MESSAGE_PATHS, fronts, is_public, message_path
 from node.daemon.offer_ticket import NONCE_BYTES
 from node.daemon.signer import Signer
@@ -19,7 +18,7 @@ from wire.bolt12.rules import BITCOIN
 from wire.crypto.secp256k1 import Point, Secret, point_of
 
 
-def draw_offer(switch: Switch, graph: Graph, wish: Offer, fronting: Sequence[Point] | None = None) -> Offer:
+def draw_offer(switch: Switch, wish: Offer, fronting: Sequence[Point] | None = None) -> Offer:
     """The offer of a wish: with its chain, and how to reach us.
 
     Args:
@@ -28,7 +27,7 @@ def draw_offer(switch: Switch, graph: Graph, wish: Offer, fronting: Sequence[Poi
     """
     chain_hash, signer = switch.house.chain_hash, switch.signer
     wish = msgspec.structs.replace(wish, offer_chains=None if chain_hash == BITCOIN else (chain_hash,))
-    fronting = needed_fronts(switch, graph) if fronting is None else fronting
+    fronting = needed_fronts(switch) if fronting is None else fronting
     if not fronting:
         return msgspec.structs.replace(wish, offer_issuer_id=signer.node_id)
     nonce = signer.offer_secret(b"nonce", encode_form(wish))[:NONCE_BYTES]
@@ -41,9 +40,9 @@ def draw_offer(switch: Switch, graph: Graph, wish: Offer, fronting: Sequence[Poi
     )
 
 
-def needed_fronts(switch: Switch, graph: Graph) -> list[Point]:
+def needed_fronts(switch: Switch) -> list[Point]:
     """The peers that must lead to us, for nobody else knows where we are."""
-    return [] if is_public(switch) else fronts(switch, graph)[:MOST_MESSAGE_PATHS]
+    return [] if is_public(switch) else fronts(switch)[:MOST_MESSAGE_PATHS]
 
 
 def _paths(switch: Switch, fronting: Sequence[Point], nonce: bytes) -> tuple[BlindedPath, ...]:
@@ -72,14 +71,14 @@ def issuer_secret(signer: Signer, offer: Offer) -> Secret:
 # --- requests of ours that answer no offer
 
 
-def draw_request(switch: Switch, graph: Graph, wish: InvoiceRequest, nonce: bytes) -> InvoiceRequest:
+def draw_request(switch: Switch, wish: InvoiceRequest, nonce: bytes) -> InvoiceRequest:
     """A request to be sent an invoice: with its chain, and how to reach us.
 
     Args:
         nonce: 16 bytes that nobody can guess.
     """
     chain_hash, signer = switch.house.chain_hash, switch.signer
-    fronting = needed_fronts(switch, graph)
+    fronting = needed_fronts(switch)
     return msgspec.structs.replace(
         wish,
         invreq_metadata=nonce,

@@ -55,13 +55,9 @@ def is_public(switch: Switch) -> bool:
     return any(channel.charter.is_announced and channel.is_usable for channel in switch.channels.values())
 
 
-def fronts(switch: Switch, graph: Graph) -> list[Point]:
-    """The peers that can lead to us: first those that anybody can find, with most to bring."""
-
-    def worth(channel: Channel) -> tuple[bool, int]:
-        return channel.charter.peer_id in graph.nodes, receivable_msat(channel)
-
-    channels = sorted(filter(_is_usable, switch.channels.values()), key=worth, reverse=True)
+def fronts(switch: Switch) -> list[Point]:
+    """The peers that can lead messages and payments to us, those with most to bring first."""
+    channels = sorted(filter(_is_usable, switch.channels.values()), key=receivable_msat, reverse=True)
     peers = dict.fromkeys(channel.charter.peer_id for channel in channels)
     return [peer_id for peer_id in peers if switch.agrees_on(peer_id, ONION_MESSAGES)]
 

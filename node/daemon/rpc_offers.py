@@ -89,7 +89,7 @@ class OfferCommands:
             offer_absolute_expiry=absolute_expiry,
         )
         fronting = self._fronts(fronting_nodes)
-        offer = draw_offer(self._node.switch, self._node.graph, wish, fronting)
+        offer = draw_offer(self._node.switch, wish, fronting)
         self._check(offer)
         row = OfferRow(offer_id_of(offer), offer.text, label, single_use, is_fronted=bool(fronting))
         known = self._offers.book.offers.get(row.offer_id)

@@ -63,7 +63,7 @@ class RefundCommands:
             offer_absolute_expiry=absolute_expiry,
             invreq_amount=amount,
         )
-        request = draw_request(self._node.switch, self._node.graph, wish, secrets.token_bytes(NONCE_BYTES))
+        request = draw_request(self._node.switch, wish, secrets.token_bytes(NONCE_BYTES))
         try:
             as_read = decode_form(InvoiceRequest, encode_form(request))
             check_request(as_read, self._node.switch.house.chain_hash)
@@ -161,7 +161,7 @@ class RefundCommands:
 
     def _invoice(self, request: InvoiceRequest, row: InvoiceRow) -> Invoice:
         switch, signer = self._node.switch, self._node.signer
-        over = needed_fronts(switch, self._node.graph) or None
+        over = needed_fronts(switch) or None
         terms = Terms(row.payment_secret, row.min_final_cltv_expiry_delta, row.amount_msat or Msat(0))
         paths = payment_paths(switch, self._node.graph, terms, over)
         if not paths:

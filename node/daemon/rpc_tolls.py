@@ -6,6 +6,7 @@ import msgspec
 
 from htlc.channel import Channel, Phase
 from htlc.ladder import LOCAL, REMOTE
+from node.daemon.history import closer_of
 from node.daemon.node import Node
 from node.daemon.rpc_channels import channels_called
 from node.daemon.rpc_parameters import U32, AmountMsat, AmountMsatU32, Boolean, NodeId, Text
@@ -16,6 +17,7 @@ from wire.units import Msat, msat
 
 ALL = "all"
 ENFORCE_DELAY_SECONDS = 600
+_NO_END = ("CHANNELD_AWAITING_LOCKIN", "CHANNELD_NORMAL")
 _SIDES = {LOCAL: "local", REMOTE: "remote"}
 
 
@@ -81,9 +83,9 @@ class TollCommands:
         return {"closedchannels": [self._past(c) for c in over if id in (None, c.charter.peer_id)]}
 
     def _past(self, channel: Channel) -> dict[str, Any]:
-        charter = channel.charter
-        is_agreed = channel.closing.transaction is not None
-        is_ours = channel.id in self._node.switch.closings.wishes
+        charter, switch = channel.charter, self._node.switch
+        past, closer = switch.histories.of(channel), closer_of(switch, channel)
+        causes = [change.cause for change in past.changes if change.new not in _NO_END]
         ours_msat = channel.settled_msat.local
         view = {
             "peer_id": charter.peer_id.hex(),
@@ -99,13 +101,14 @@ class TollCommands:
             "funding_withheld": False,
             "leased": False,
             "total_msat": msat(charter.funding_sat),
-            # of the balance nothing older than the last one is kept
             "final_to_us_msat": ours_msat,
-            "min_to_us_msat": ours_msat,
-            "max_to_us_msat": ours_msat,
-            "close_cause": ("user" if is_ours else "remote") if is_agreed else "unknown",
+            "min_to_us_msat": past.least_msat,
+            "max_to_us_msat": past.most_msat,
+            "close_cause": causes[0] if causes else "unknown",
         }
-        if is_agreed:
-            view["closer"] = "local" if is_ours else "remote"
+        if closer is not None:
+            view["closer"] = _SIDES[closer]
+        if past.pushed_msat is not None:
+            view["funding_pushed_msat"] = past.pushed_msat
         scid = channel.short_channel_id
         return view if scid is None else {**view, "short_channel_id": text_of(scid)}

@@ -1,11 +1,13 @@
 """Channels, coins, invoices and payments as Core Lightning's replies show them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from gossip.graph import Policy
 from htlc.channel import Channel, Phase
 from htlc.ladder import LOCAL, REMOTE, Htlc, Side
 from htlc.limits import receivable_msat, spendable_msat
+from node.daemon.history import Change, closer_of, state_of
 from node.daemon.node import Node
 from node.daemon.wallet import WalletCoin
 from wire.bitcoin.address import address_of
@@ -15,16 +17,6 @@ from wire.scid import text_of
 from wire.units import Msat, msat
 
 _SIDES = {LOCAL: "local", REMOTE: "remote"}
-_STATES = {
-    Phase.AWAITING_FUNDING: "CHANNELD_AWAITING_LOCKIN",
-    Phase.NORMAL: "CHANNELD_NORMAL",
-    Phase.SHUTTING_DOWN: "CHANNELD_SHUTTING_DOWN",
-    Phase.NEGOTIATING: "CLOSINGD_SIGEXCHANGE",
-    Phase.CLOSING: "CLOSINGD_COMPLETE",
-    Phase.BEHIND: "AWAITING_UNILATERAL",
-    Phase.FAILED: "AWAITING_UNILATERAL",
-    Phase.CLOSED: "ONCHAIN",
-}
 # the features of a channel that are told of
 _NAMED = {"option_static_remotekey", "option_anchors", "option_scid_alias", "option_zeroconf"}
 # by whose update it is: what moves it up, from the bottom rung to the top
@@ -46,16 +38,6 @@ RUNGS = {
 }
 
 
-def state_of(node: Node, channel: Channel) -> str:
-    """The state, in Core Lightning's words."""
-    resolution = node.switch.resolver.resolutions.get(channel.id)
-    if resolution is not None and resolution.spent is not None:
-        return "ONCHAIN"
-    if channel.phase is Phase.NORMAL and not channel.is_usable:
-        return "CHANNELD_AWAITING_LOCKIN"
-    return _STATES[channel.phase]
-
-
 def is_over(node: Node, channel: Channel) -> bool:
     """Whether nothing of it is left to watch."""
     return channel.phase is Phase.CLOSED and channel.id not in node.switch.resolver.resolutions
@@ -69,7 +51,7 @@ def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
     view = {
         "peer_id": charter.peer_id.hex(),
         "peer_connected": peer is not None,
-        "state": state_of(node, channel),
+        "state": state_of(node.switch, channel),
         "channel_type": channel_type_view(charter.channel_type),
         "updates": {"local": _our_policy(node, channel), **_their_policy(node, channel)},
         "lost_state": channel.phase is Phase.BEHIND,
@@ -80,15 +62,13 @@ def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
         "private": not charter.is_announced,
         "opener": _SIDES[charter.opener],
         "features": [name for name in Features.from_bytes(charter.channel_type).names() if name in _NAMED],
-        "funding": {
-            "local_funds_msat": msat(charter.funding_sat) if charter.opener is LOCAL else 0,
-            "remote_funds_msat": msat(charter.funding_sat) if charter.opener is REMOTE else 0,
-        },
+        "funding": _funding(node, channel),
         "status": [channel.phase.value],
-        "state_changes": [],
+        "state_changes": [_change_view(change) for change in node.switch.histories.of(channel).changes],
         "htlcs": [htlc_view(htlc) for htlc in channel.all_htlcs()],
         **_amounts(channel),
         **_tolls(node, channel),
+        **_past(node, channel),
     }
     if channel.short_channel_id is not None:
         view["short_channel_id"] = text_of(channel.short_channel_id)
@@ -100,6 +80,37 @@ def channel_view(node: Node, channel: Channel) -> dict[str, Any]:
     if peer is not None:
         view["reestablished"] = channel.id in node.switch.live
     return view
+
+
+def _funding(node: Node, channel: Channel) -> dict[str, Any]:
+    charter, pushed = channel.charter, node.switch.histories.of(channel).pushed_msat
+    funds = {side: msat(charter.funding_sat) if charter.opener is side else 0 for side in (LOCAL, REMOTE)}
+    view = {"local_funds_msat": funds[LOCAL], "remote_funds_msat": funds[REMOTE], "withheld": False}
+    return view if pushed is None else {**view, "pushed_msat": pushed}
+
+
+def _past(node: Node, channel: Channel) -> dict[str, Any]:
+    """What has happened on it, and who is ending it."""
+    past = node.switch.histories.of(channel)
+    view: dict[str, Any] = {"min_to_us_msat": past.least_msat, "max_to_us_msat": past.most_msat}
+    for name, side in (("in", REMOTE), ("out", LOCAL)):
+        for kind, total in (("offered", past.offered(channel, side)), ("fulfilled", past.fulfilled[side])):
+            view |= {f"{name}_payments_{kind}": total.count, f"{name}_{kind}_msat": total.msat}
+    closer, script = closer_of(node.switch, channel), channel.closing.scripts.local
+    if closer is not None:
+        view["closer"] = _SIDES[closer]
+    return {**view, "close_to": script.hex()} if script else view
+
+
+def _change_view(change: Change) -> dict[str, Any]:
+    at = datetime.fromtimestamp(change.at_seconds, UTC)
+    return {
+        "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "old_state": change.old,
+        "new_state": change.new,
+        "cause": change.cause,
+        "message": change.message,
+    }
 
 
 def _amounts(channel: Channel) -> dict[str, Any]:
@@ -226,7 +237,7 @@ def channel_funds_view(node: Node, channel: Channel) -> dict[str, Any]:
     view = {
         "peer_id": channel.charter.peer_id.hex(),
         "connected": channel.charter.peer_id in node.switch.peers,
-        "state": state_of(node, channel),
+        "state": state_of(node.switch, channel),
         "channel_id": channel.id.hex(),
         "our_amount_msat": channel.settled_msat.local,
         "amount_msat": msat(channel.charter.funding_sat),

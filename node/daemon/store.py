@@ -44,6 +44,7 @@ create table if not exists lenient(key blob primary key) without rowid;
 create table if not exists onions(cltv_expiry integer, digest blob, primary key(cltv_expiry, digest))
     without rowid;
 create index if not exists onions_by_digest on onions(digest);
+create table if not exists histories(channel_id blob primary key, value blob not null) without rowid;
 create table if not exists passages(id integer primary key, value blob not null);
 create table if not exists forwards(channel_in blob primary key, value blob not null) without rowid;
 create table if not exists addresses(node_id blob primary key, value blob not null) without rowid;

@@ -24,6 +24,7 @@ from htlc.steps import Climate
 from node.daemon.closings import Closings, ClosingWish
 from node.daemon.establish import Establishment
 from node.daemon.gathering import Gathering
+from node.daemon.history import Histories
 from node.daemon.indexes import Indexes
 from node.daemon.invoices import Invoices
 from node.daemon.ledger import Ledger
@@ -107,6 +108,7 @@ class Switch:
         # what else belongs into its commit
         self.on_turn: list[Callable[[Turn], None]] = [self.payments.note_turn]
         self.on_channels_changed: list[Callable[[list[Channel]], None]] = []
+        self.histories = Histories(self)
         self._inbox: deque[tuple[Peer, Message] | Request[Any]] = deque()
         self._wake, self._has_room = trio.Event(), trio.Event()
         self.broadcast_wake = trio.Event()

@@ -24,6 +24,7 @@ from node.daemon.paying import PaymentFailed
 from node.daemon.payments import Status
 from node.daemon.peer import Peer
 from node.daemon.store import FORMAT, Damaged, DatabaseInUse, Store
+from node.daemon.switch import Request
 from node.daemon.turn import Turn
 from tests.bolt import bolt
 from tests.node.line import Held, Network, line, network, until
@@ -279,7 +280,15 @@ def die_at(net: Network, name: str, turn_number: int, death: Death) -> None:
 def fall_silent(net: Network, name: str) -> None:
     """Die once what was said has left."""
     switch = net[name].switch
-    switch._turn = lambda: None  # type: ignore[method-assign]
+
+    def deaf() -> None:
+        """Nothing is done any more, and nobody waits for it."""
+        while switch._inbox:
+            event = switch._inbox.popleft()
+            if isinstance(event, Request):
+                event.answered.set()
+
+    switch._turn = deaf  # type: ignore[method-assign]
     for peer in list(switch.peers.values()):
         peer.close("dead")
 

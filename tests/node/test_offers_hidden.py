@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from gossip.message_routes import message_route
 from node.daemon.invoice_fetching import Wish
 from node.daemon.node import Node
-from node.daemon.offer_paths import fronts
 from node.daemon.offer_ticket import read_ticket
 from tests.bolt import bolt
 from tests.node.line import Network, line, network, until
@@ -17,7 +16,6 @@ from tests.node.test_offers import AMOUNT_MSAT, offer_of
 from wire.bolt12.forms import Offer, read_form
 from wire.bolt12.text import decode_text
 from wire.features import ONION_MESSAGES, OUR_INIT
-from wire.units import Msat, Sat
 
 WITHOUT_MESSAGES = OUR_INIT.without(ONION_MESSAGES)
 
@@ -53,25 +51,6 @@ async def test_a_private_node_is_reached_over_its_peer(tmp_path: Path) -> None:
         await bob.call("xpay", invstring=made["bolt12"])
         assert [row["status"] for row in (await carol.call("listinvoices"))["invoices"]] == ["paid", "paid"]
         await settle(net)
-
-
-async def test_the_peers_that_anybody_can_find_come_first(tmp_path: Path) -> None:
-    async with network(tmp_path) as net:
-        await with_a_private_end(net)
-        await net.start("dora")
-        more_sat, nothing = Sat(12_000_000), Msat(0)
-        await net.join(
-            [("dora", "carol")],
-            capacity_sat=more_sat,
-            push_msat=nothing,
-            is_announced=False,
-            channel_type=None,
-        )
-        carol = net["carol"]
-        assert fronts(carol.switch, carol.graph) == [net["bob"].node_id, net["dora"].node_id]
-        made = await offer_of(Client(carol), fronting_nodes=[net["dora"].node_id.hex()])
-        shown = await Client(carol).call("decode", string=made["bolt12"])
-        assert [path["first_node_id"] for path in shown["offer_paths"]] == [net["dora"].node_id.hex()]
 
 
 @bolt("b12-offers.4")
