@@ -118,7 +118,7 @@ async def test_held_payments_outlive_restarts_and_are_settled_on_the_chain(
         while not all(pending.are_taken(rill) for pending in both):
             # block for block, so that who sweeps has the time to before the deadline comes
             await stage.mine(1)
-            await trio.sleep(1)
+            await trio.sleep(0.5)
     for _ in range(MOST_STEPS):
         await stage.mine(STEP_BLOCKS)
         if all(channel.phase is Phase.CLOSED for channel in rill.channels()):
