@@ -66,6 +66,7 @@ def show_list(*, as_json: bool) -> int:
         console.print(f"[bold]{name}[/bold]  {made.question}{takes}")
         options = (f"{key}={_shown(value)}" for key, value in msgspec.to_builtins(made()).items())
         console.print("    " + "  ".join(options), style="dim", markup=False)
+    console.print("[bold]graph[/bold]  mainnet, made from the seed; town, a small one; or a file of a graph")
     console.print(f"[bold]fee policies[/bold]  {', '.join(names_of(FEES))}")
     console.print(f"[bold]traffic models[/bold]  {', '.join(names_of(TRAFFIC))}")
     return 0

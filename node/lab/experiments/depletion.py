@@ -55,7 +55,7 @@ class Depletion(Experiment, frozen=True, kw_only=True):
     """
 
     question: ClassVar[str] = "How fast do channels deplete, and what does rebalancing cost?"
-    takes_seconds: ClassVar[int] = 60
+    takes_seconds: ClassVar[int] = 50
 
     graph: str = MAINNET
     people: Several = 40

@@ -57,7 +57,7 @@ class Jamming(Experiment, frozen=True, kw_only=True):
     """People who pay each other, and one who fills the slots of the router that they use most."""
 
     question: ClassVar[str] = "What does slot jamming do, and what would upfront fees or reputation change?"
-    takes_seconds: ClassVar[int] = 60
+    takes_seconds: ClassVar[int] = 40
 
     graph: str = MAINNET
     people: Several = 40

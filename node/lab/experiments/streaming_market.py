@@ -72,7 +72,7 @@ class StreamingMarket(Experiment, frozen=True, kw_only=True):
         "What does a provider earn and what do viewers pay as streaming empties channels, "
         "with fees that follow liquidity and without?"
     )
-    takes_seconds: ClassVar[int] = 60
+    takes_seconds: ClassVar[int] = 50
 
     graph: str = MAINNET
     viewers: Many = 24
