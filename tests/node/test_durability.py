@@ -316,6 +316,9 @@ async def test_a_payment_ends_well_whenever_a_node_dies(tmp_path: Path, name: st
             for pair in ("alice", "bob"), ("bob", "carol"):
                 await net.connect(*pair)
             await net.wait_for_quiet()
+            await until(
+                lambda: all(len(node.switch.live) == len(node.channels()) for node in net.nodes.values())
+            )
             net.check_conserved()
             row = net["alice"].switch.payments.rows.get(invoice.payment_hash)
             is_paid = net["carol"].switch.invoices.rows[invoice.payment_hash].is_paid
