@@ -1,8 +1,8 @@
 """ChaCha20, ChaCha20-Poly1305 and XChaCha20-Poly1305.
 
 The transport keeps one `Aead` per key until rotation, because making the key object costs
-more than sealing a length prefix with it (DESIGN §6). XChaCha20 is ChaCha20 under a derived key
-(draft-irtf-cfrg-xchacha, 2.2): a second library for it would be half a megabyte in every node.
+more than sealing a length prefix with it (DESIGN §6). XChaCha20 seals what is kept or handed to
+others: libsodium's binding is read when there is something to seal.
 """
 
 import struct
@@ -14,8 +14,6 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 _ZERO_NONCE_AND_COUNTER = bytes(16)
 _counter_nonce = struct.Struct("<4xQ").pack
-_CONSTANTS = b"expand 32-byte k"
-_four_words = struct.Struct("<4L")
 
 
 class BadTag(ValueError):
@@ -61,43 +59,24 @@ def chacha20_xor(key: bytes, message: bytes) -> bytes:
 
 def xchacha_seal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes = b"") -> bytes:
     """XChaCha20-Poly1305 under a 32-byte key and a 24-byte nonce; the tag comes last."""
-    return _derived(key, nonce).encrypt(_rest(nonce), plaintext, associated)
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt as encrypt
+
+    return encrypt(plaintext, associated, nonce, key)
 
 
 def xchacha_open(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes = b"") -> bytes:
     """The plaintext of `xchacha_seal`.
 
     Raises:
-        BadTag: the tag does not match, or there is no room for one.
+        BadTag: any of the arguments differs from what was sealed.
     """
     if len(ciphertext) < 16:
         raise BadTag
+
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt as decrypt
+    from nacl.exceptions import CryptoError
+
     try:
-        return _derived(key, nonce).decrypt(_rest(nonce), ciphertext, associated)
-    except InvalidTag:
+        return decrypt(ciphertext, associated, nonce, key)
+    except CryptoError:
         raise BadTag from None
-
-
-def _rest(nonce: bytes) -> bytes:
-    assert len(nonce) == 24, "a nonce is 24 bytes"
-    return bytes(4) + nonce[16:]
-
-
-def _derived(key: bytes, nonce: bytes) -> ChaCha20Poly1305:
-    return ChaCha20Poly1305(hchacha20(key, nonce[:16]))
-
-
-def hchacha20(key: bytes, nonce: bytes) -> bytes:
-    """The 32-byte key that XChaCha20 derives from a key and the first 16 bytes of its nonce.
-
-    A ChaCha20 block is its initial state plus what the rounds make of it, so the block less the
-    words that are known tells what the rounds made: HChaCha20 is that of the outer two rows.
-    """
-    block = Cipher(ChaCha20(key, nonce), None).encryptor().update(bytes(64))
-    return _difference(block[:16], _CONSTANTS) + _difference(block[48:], nonce)
-
-
-def _difference(left: bytes, right: bytes) -> bytes:
-    """Four little-endian words, each less its counterpart, modulo 2^32."""
-    pairs = zip(_four_words.unpack(left), _four_words.unpack(right), strict=True)
-    return _four_words.pack(*[(a - b) & 0xFFFFFFFF for a, b in pairs])
