@@ -40,6 +40,7 @@ async def test_feerates_change_while_payments_are_held_both_ways(
     await ldk("open_channel", id=rill.node_id.hex(), sat=CAPACITY_SAT, push_msat=PUSH_MSAT)
     await stage.confirm(2)
     await stage.usable(rill, 2)
+    await ldk.until("list_channels", lambda channels: all(channel["usable"] for channel in channels))
     before_msat = rill.channel_balance_msat
 
     invoice = await ldk("invoice", msat=AMOUNT_MSAT, desc="held")
