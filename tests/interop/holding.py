@@ -17,9 +17,13 @@ async def hold(rill: Node, preimage: bytes, amount_msat: int) -> str:
 
 async def held(rill: Node, *preimages: bytes) -> None:
     """Wait until all of what they ask for is here."""
-    waiting = rill.switch.gathering.waiting
+    invoices, waiting = rill.switch.invoices, rill.switch.gathering.waiting
+
+    def are_here() -> bool:
+        return all(each in waiting and invoices.is_accepted(each) for each in map(sha256, preimages))
+
     with trio.fail_after(PATIENCE_SECONDS):
-        while not waiting.keys() >= set(map(sha256, preimages)):  # noqa: ASYNC110 - it tells nobody
+        while not are_here():  # noqa: ASYNC110 - it tells nobody
             await trio.sleep(LOOK_SECONDS)
 
 
