@@ -165,9 +165,12 @@ class OpeningCommands:
             plans = [await self._measured(plan, plans, rate, means) for plan in plans]
             wishes = [_wish(plan, peer, commitment_rate) for plan, peer in zip(plans, peers, strict=True)]
             funding = Funding(rate, means)
-            return await node.switch.establishment.open_together(
+            channels = await node.switch.establishment.open_together(
                 list(zip(peers, wishes, strict=True)), funding
             )
+            # who mines right after the answer means to confirm it
+            await node.switch.handed_over()
+            return channels
         except InsufficientFunds as short:
             raise CommandFailed(CANNOT_AFFORD, str(short)) from None
         except (OpeningFailed, ChannelError, PeerGone) as failed:

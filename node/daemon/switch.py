@@ -111,7 +111,7 @@ class Switch:
         self.histories = Histories(self)
         self._inbox: deque[tuple[Peer, Message] | Request[Any]] = deque()
         self._wake, self._has_room = trio.Event(), trio.Event()
-        self.broadcast_wake = trio.Event()
+        self.broadcast_wake, self._broadcast_news = trio.Event(), trio.Event()
 
     # --- what leaves events
 
@@ -144,6 +144,16 @@ class Switch:
         if request.error is not None:
             raise request.error
         return request.result  # type: ignore[return-value]
+
+    async def handed_over(self) -> None:
+        """Return once the chain was given what turns have left for it so far, or is away."""
+        if self.to_broadcast:
+            await self._broadcast_news.wait()
+
+    def tell_broadcast(self) -> None:
+        """There is nothing left for the chain, or it is away."""
+        self._broadcast_news.set()
+        self._broadcast_news = trio.Event()
 
     # --- the loop
 

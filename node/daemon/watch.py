@@ -201,8 +201,10 @@ async def broadcast_forever(switch: Switch, chain: Chain) -> None:
                 log.warning("the chain refused a transaction", extra={"why": str(rejected)})
             except ChainUnavailable as away:
                 log.warning("a transaction waits for the chain to return", extra={"why": str(away)})
+                switch.tell_broadcast()
                 await trio.sleep(RETRY_SECONDS)
                 continue
             switch.to_broadcast.popleft()
+        switch.tell_broadcast()
         switch.broadcast_wake = trio.Event()
         await switch.broadcast_wake.wait()

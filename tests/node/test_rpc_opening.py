@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from node.chain.interface import ChainUnavailable
 from tests.node.line import Network, network
 from tests.node.payer import SCRIPT
 from tests.node.rpc_fields import check
 from tests.node.rpc_stage import STRANGER, Client
 from wire.bitcoin.address import address_of
-from wire.bitcoin.tx import parse_transaction
+from wire.bitcoin.tx import Transaction, parse_transaction
 
 FUNDS_SAT = 5_000_000
 
@@ -51,6 +53,39 @@ async def test_one_transaction_opens_channels_with_several_peers(tmp_path: Path)
         channels = (await alice.call("listpeerchannels"))["channels"]
         assert {channel["funding_txid"] for channel in channels} == {opened["txid"]}
         assert sorted(channel["private"] for channel in channels) == [False, False, True]
+
+
+async def test_the_answer_comes_once_the_chain_has_the_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rich(tmp_path, "bob") as (net, alice, [bob]):
+        broadcast = net["alice"].chain.broadcast
+
+        async def slowly(*transactions: Transaction) -> None:
+            await trio.sleep(0.3)
+            await broadcast(*transactions)
+
+        monkeypatch.setattr(net["alice"].chain, "broadcast", slowly)
+        await alice.call("fundchannel", id=bob, amount=200_000)
+        assert len(net.chain.regtest.mempool) == 1
+
+
+async def test_a_chain_that_is_away_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rich(tmp_path, "bob") as (net, alice, [bob]):
+        broadcast, is_back = net["alice"].chain.broadcast, trio.Event()
+
+        async def not_now(*transactions: Transaction) -> None:
+            if not is_back.is_set():
+                raise ChainUnavailable("away")
+            await broadcast(*transactions)
+
+        monkeypatch.setattr(net["alice"].chain, "broadcast", not_now)
+        await alice.call("fundchannel", id=bob, amount=200_000)
+        assert len(net.chain.regtest.mempool) == 0
+        is_back.set()
+        await net.chain.wait_for_mempool(lambda chain: len(chain.regtest.mempool) == 1)
 
 
 async def test_if_one_peer_refuses_none_is_opened(tmp_path: Path) -> None:
