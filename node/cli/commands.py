@@ -20,6 +20,7 @@ from node.cli.route import route
 from node.cli.stream import browse, door, fetch, sales, share, unshare, verify_fraud, watch
 from node.cli.testnet import testnet
 from node.cli.watchtower import watchtower
+from node.daemon.version import VERSION
 
 USAGE, INTERRUPTED = 2, 130
 _OPTIONS_OF_ITS_OWN = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -31,8 +32,19 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(name="rill", add_completion=True, pretty_exceptions_enable=False)
 
 
+def _say_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
 @app.callback()
-def rill() -> None:
+def rill(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Say it, and end.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
     """A Lightning node in Python: a whole network on one laptop, content paid for chunk by chunk."""
 
 

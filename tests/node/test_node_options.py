@@ -163,5 +163,8 @@ def test_help_version_and_features_end_at_once() -> None:
     shown = said_by("--help")
     assert all(f"--{name}" in shown for name in TABLE.by_name)
     assert said_by("--version").startswith("v")
+    whole = Program("--version")
+    assert whole.code() == 0
+    assert "".join(whole.said) == said_by("--version")
     features = said_by("--list-features-only").splitlines()
     assert {"option_data_loss_protect/even", "option_anchors/odd"} <= set(features)
